@@ -1,0 +1,36 @@
+# The two commands that matter: `make demo` and `make test`. Both do all set-up by themselves; a second run starts in seconds.
+PYTHON ?= python3
+export MESH_CACHE ?= $(CURDIR)/.cache
+export PYTHONDONTWRITEBYTECODE ?=
+BIN := .venv/bin
+SOURCES := mesh runtime_adapters tests protos
+
+.PHONY: setup demo up test lint types layers proof unit conformance integration protocols clean help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
+
+setup: .venv/.made  ## a virtual environment with the `mesh` command in it
+
+.venv/.made: pyproject.toml $(wildcard protos/*.py protos/mesh/protocols/*.proto)
+	@echo "setup: making .venv (about a minute the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+protocols: setup  ## generate mesh/protocols again
+	@$(BIN)/python protos/build.py
+
+lint: setup
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+
+types: setup
+	@$(BIN)/mypy
+
+layers: setup
+	@$(BIN)/lint-imports
+
+clean:  ## remove everything that was built
+	rm -rf .venv .cache mesh/protocols tests/support/protocols .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist

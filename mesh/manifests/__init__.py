@@ -1,0 +1,1 @@
+"""Documents that users apply (InferenceService, ServingRuntime, ...) turned into registrations."""

@@ -1,0 +1,1 @@
+"""The life of one pod: assemble, start, carry out decisions, drain, stop."""

@@ -1,0 +1,1 @@
+"""The shared registry of models, aliases and instances: one interface, several stores."""

@@ -1,0 +1,1 @@
+"""Bytes and metadata of calls: read, changed in place, forwarded."""

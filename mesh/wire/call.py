@@ -1,0 +1,71 @@
+"""One call, whatever door it came through: what is asked, of which model, and how it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mesh.core.errors import Code
+from mesh.core.ids import AliasId, ModelId
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+"""gRPC metadata: lower-case names; names ending in `-bin` have bytes values, all others text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a call names: concrete models, aliases, or `either` (an alias, or if there is none of that name, a model).
+
+    More than one name makes a multi-model call: the same request goes to each and the answers are concatenated.
+    """
+
+    models: tuple[ModelId, ...] = ()
+    aliases: tuple[AliasId, ...] = ()
+    either: str | None = None
+    all_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request as it travels: the payload bytes are never decoded.
+
+    Attributes:
+        method: full gRPC path without the leading slash, e.g. `inference.GRPCInferenceService/ModelInfer`.
+        metadata: the caller's, unfiltered.
+        target: what it names, if the door knows already; None lets the dataplane rules find it in metadata or payload.
+        deadline: on the event loop's clock, in seconds; None if the caller has none.
+        balanced: the caller spreads its calls over pods itself (`mm-balanced: true`).
+    """
+
+    method: str
+    metadata: Metadata = ()
+    target: Target | None = None
+    deadline: float | None = None
+    balanced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The runtime's OK answer of a unary call."""
+
+    payload: bytes
+    headers: Metadata = ()
+    trailers: Metadata = ()
+
+
+@dataclass(eq=False)
+class RuntimeStatus(Exception):
+    """The runtime's own status: it passes to the caller with its details and trailers."""
+
+    code: Code
+    details: str
+    headers: Metadata = ()
+    trailers: Metadata = field(default=())
+
+    def __str__(self) -> str:
+        return f"{self.code.name}: {self.details}" if self.details else self.code.name
+
+
+def first(metadata: Metadata | Sequence[tuple[str, str | bytes]], name: str) -> str | bytes | None:
+    """The first value under `name`, or None."""
+    return next((value for key, value in metadata if key == name), None)
