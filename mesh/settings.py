@@ -23,7 +23,7 @@ ClientAuth = Literal["NONE", "OPTIONAL", "REQUIRE"]
 
 def _env(*names: str, default: Any, meaning: str, unit: str = "") -> Any:
     """A field read from the first of `names` that is set."""
-    extra = {"unit": unit}
+    extra: dict[str, Any] = {"unit": unit}
     return Field(default, validation_alias=AliasChoices(*names), description=meaning, json_schema_extra=extra)
 
 
@@ -33,12 +33,16 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     # Identity
-    service_name: str = _env("MM_SERVICE_NAME", "TAS_SERVICE_NAME", default="", meaning="name of the mesh that this pod belongs to; required")
+    service_name: str = _env(
+        "MM_SERVICE_NAME", "TAS_SERVICE_NAME", default="", meaning="name of the mesh that this pod belongs to; required"
+    )
     pod_name: str = _env("WKUBE_POD_NAME", "HOSTNAME", default="", meaning="name of the pod; its last 12 characters are the instance id")
     pod_address: str = _env("WKUBE_POD_IPADDR", default="127.0.0.1", meaning="address under which other pods reach this one")
     location: str = _env("MM_LOCATION", "WKUBE_NODE_IP", default="", meaning="node of the pod, published in its record")
     zone: str = _env("MM_ZONE", default="", meaning="zone of the pod, published in its record")
-    labels: Annotated[tuple[str, ...], NoDecode] = _env("MM_LABELS", default=(), meaning="labels that type constraints ask for", unit="comma-separated")
+    labels: Annotated[tuple[str, ...], NoDecode] = _env(
+        "MM_LABELS", default=(), meaning="labels that type constraints ask for", unit="comma-separated"
+    )
 
     # Doors
     bind: str = _env("MESH_BIND_ADDRESS", default="0.0.0.0", meaning="address that the doors bind")
@@ -47,52 +51,128 @@ class Settings(BaseSettings):
     peer_port: Port = _env("MESH_PEER_PORT", default=8080, meaning="calls between pods")
     probe_port: Port | None = _env("MM_PROBE_PORT", default=8089, meaning="HTTP /ready and /live; NONE switches it off")
     prestop_port: Port = _env("MM_PRESTOP_WAIT_PORT", default=8090, meaning="HTTP /prestop, for the hooks of runtime containers")
-    max_message: int = _env("MM_SVC_GRPC_MAX_MSG_SIZE", default=16_777_216, meaning="largest message taken from clients and from the runtime", unit="bytes")
-    max_headers: int = _env("MM_SVC_GRPC_MAX_HEADERS_SIZE", default=-1, meaning="largest metadata of a call; -1 is gRPC's default of 8 KiB", unit="bytes")
-    max_connection_age: int = _env("MM_SVC_GRPC_MAX_CONNECTION_AGE_SECS", default=0, meaning="clients reconnect after this; 0 is never", unit="s")
-    max_connection_age_grace: int = _env("MM_SVC_GRPC_MAX_CONNECTION_AGE_GRACE_SECS", default=0, meaning="time for calls on an aged connection; 0 is unlimited", unit="s")
+    max_message: int = _env(
+        "MM_SVC_GRPC_MAX_MSG_SIZE", default=16_777_216, meaning="largest message taken from clients and from the runtime", unit="bytes"
+    )
+    max_headers: int = _env(
+        "MM_SVC_GRPC_MAX_HEADERS_SIZE", default=-1, meaning="largest metadata of a call; -1 is gRPC's default of 8 KiB", unit="bytes"
+    )
+    max_connection_age: int = _env(
+        "MM_SVC_GRPC_MAX_CONNECTION_AGE_SECS", default=0, meaning="clients reconnect after this; 0 is never", unit="s"
+    )
+    max_connection_age_grace: int = _env(
+        "MM_SVC_GRPC_MAX_CONNECTION_AGE_GRACE_SECS", default=0, meaning="time for calls on an aged connection; 0 is unlimited", unit="s"
+    )
 
     # TLS
-    tls_key: Path | None = _env("MM_TLS_PRIVATE_KEY_PATH", "MM_SVC_GRPC_PRIVATE_KEY_PATH", "TAS_SVC_GRPC_PRIVATE_KEY_PATH", default=None, meaning="PEM key; switches TLS on for gRPC and REST")
-    tls_passphrase: str | None = _env("MM_TLS_PRIVATE_KEY_PASSPHRASE", "MM_SVC_GRPC_PRIVATE_KEY_PASSPHRASE", default=None, meaning="passphrase of the key")
-    tls_cert: Path | None = _env("MM_TLS_KEY_CERT_PATH", "MM_SVC_GRPC_CA_CERT_PATH", "TAS_SVC_GRPC_CA_CERT_PATH", default=None, meaning="PEM certificate chain of the key")
-    tls_client_auth: ClientAuth = _env("MM_TLS_CLIENT_AUTH", default="NONE", meaning="whether clients show a certificate: NONE, OPTIONAL or REQUIRE")
-    tls_trust: Annotated[tuple[Path, ...], NoDecode] = _env("MM_TLS_TRUST_CERT_PATH", default=(), meaning="PEM files that client certificates are checked with; unset means the system's", unit="comma-separated")
+    tls_key: Path | None = _env(
+        "MM_TLS_PRIVATE_KEY_PATH",
+        "MM_SVC_GRPC_PRIVATE_KEY_PATH",
+        "TAS_SVC_GRPC_PRIVATE_KEY_PATH",
+        default=None,
+        meaning="PEM key; switches TLS on for gRPC and REST",
+    )
+    tls_passphrase: str | None = _env(
+        "MM_TLS_PRIVATE_KEY_PASSPHRASE", "MM_SVC_GRPC_PRIVATE_KEY_PASSPHRASE", default=None, meaning="passphrase of the key"
+    )
+    tls_cert: Path | None = _env(
+        "MM_TLS_KEY_CERT_PATH",
+        "MM_SVC_GRPC_CA_CERT_PATH",
+        "TAS_SVC_GRPC_CA_CERT_PATH",
+        default=None,
+        meaning="PEM certificate chain of the key",
+    )
+    tls_client_auth: ClientAuth = _env(
+        "MM_TLS_CLIENT_AUTH", default="NONE", meaning="whether clients show a certificate: NONE, OPTIONAL or REQUIRE"
+    )
+    tls_trust: Annotated[tuple[Path, ...], NoDecode] = _env(
+        "MM_TLS_TRUST_CERT_PATH",
+        default=(),
+        meaning="PEM files that client certificates are checked with; unset means the system's",
+        unit="comma-separated",
+    )
 
     # Runtime
-    runtime_port: Port | None = _env("INTERNAL_GRPC_PORT", default=None, meaning="port of the runtime's management interface; with no socket either, 8085 and /tmp/mmesh/grpc.sock are tried")
-    runtime_socket: Path | None = _env("INTERNAL_GRPC_SOCKET_PATH", default=None, meaning="Unix socket of the runtime's management interface")
-    serving_port: Port | None = _env("INTERNAL_SERVING_GRPC_PORT", default=None, meaning="port of the runtime's inference interface; unset means the management one")
-    serving_socket: Path | None = _env("INTERNAL_SERVING_GRPC_SOCKET_PATH", default=None, meaning="Unix socket of the runtime's inference interface")
+    runtime_port: Port | None = _env(
+        "INTERNAL_GRPC_PORT",
+        default=None,
+        meaning="port of the runtime's management interface; with no socket either, 8085 and /tmp/mmesh/grpc.sock are tried",
+    )
+    runtime_socket: Path | None = _env(
+        "INTERNAL_GRPC_SOCKET_PATH", default=None, meaning="Unix socket of the runtime's management interface"
+    )
+    serving_port: Port | None = _env(
+        "INTERNAL_SERVING_GRPC_PORT", default=None, meaning="port of the runtime's inference interface; unset means the management one"
+    )
+    serving_socket: Path | None = _env(
+        "INTERNAL_SERVING_GRPC_SOCKET_PATH", default=None, meaning="Unix socket of the runtime's inference interface"
+    )
     runtime_start_timeout: int = _env("MESH_RUNTIME_START_TIMEOUT", default=180, meaning="wait for the runtime to be ready", unit="s")
 
     # Registry
-    kv_store: str = _env("KV_STORE", default="", meaning="etcd:<file or endpoints>; unset means a registry in memory, for a mesh of one pod")
+    kv_store: str = _env(
+        "KV_STORE", default="", meaning="etcd:<file or endpoints>; unset means a registry in memory, for a mesh of one pod"
+    )
     kv_prefix: str = _env("MM_KVSTORE_PREFIX", default="tas-runtime", meaning="first part of the registry's keys")
 
     # Requests
-    dataplane_config: str = _env("MM_DATAPLANE_CONFIG", default="", meaning="JSON: where methods carry the model id, and whether others are allowed")
-    dataplane_config_path: Path | None = _env("MM_DATAPLANE_CONFIG_PATH", default=None, meaning="file of the same, read again when it changes")
+    dataplane_config: str = _env(
+        "MM_DATAPLANE_CONFIG", default="", meaning="JSON: where methods carry the model id, and whether others are allowed"
+    )
+    dataplane_config_path: Path | None = _env(
+        "MM_DATAPLANE_CONFIG_PATH", default=None, meaning="file of the same, read again when it changes"
+    )
     type_constraints: str = _env("MM_TYPE_CONSTRAINTS", default="", meaning="JSON: labels that a pod needs for a model type")
-    type_constraints_path: Path | None = _env("MM_TYPE_CONSTRAINTS_PATH", default=None, meaning="file of the same, read again when it changes")
-    multi_parallelism: Annotated[int, Field(ge=1)] = _env("MM_MULTI_PARALLELISM", default=4, meaning="parallel parts of a call that names several models")
-    max_calls: Annotated[int, Field(ge=1)] = _env("MESH_MAX_CALLS", default=4096, meaning="calls in progress; beyond it calls end with RESOURCE_EXHAUSTED")
-    max_held: Annotated[int, Field(ge=0)] = _env("MESH_MAX_HELD_BYTES", default=268_435_456, meaning="request bytes kept for calls that wait; beyond it calls end with RESOURCE_EXHAUSTED", unit="bytes")
+    type_constraints_path: Path | None = _env(
+        "MM_TYPE_CONSTRAINTS_PATH", default=None, meaning="file of the same, read again when it changes"
+    )
+    multi_parallelism: Annotated[int, Field(ge=1)] = _env(
+        "MM_MULTI_PARALLELISM", default=4, meaning="parallel parts of a call that names several models"
+    )
+    max_calls: Annotated[int, Field(ge=1)] = _env(
+        "MESH_MAX_CALLS", default=4096, meaning="calls in progress; beyond it calls end with RESOURCE_EXHAUSTED"
+    )
+    max_held: Annotated[int, Field(ge=0)] = _env(
+        "MESH_MAX_HELD_BYTES",
+        default=268_435_456,
+        meaning="request bytes kept for calls that wait; beyond it calls end with RESOURCE_EXHAUSTED",
+        unit="bytes",
+    )
     drain_limit: Millis = _env("MESH_DRAIN_LIMIT", default=120_000, meaning="a call on a leaving copy may last this long", unit="ms")
-    load_failure_expiry: Millis = _env("MM_LOAD_FAILURE_EXPIRY_TIME_MS", default=900_000, meaning="a failed load is remembered this long", unit="ms")
-    max_inflight_per_copy: int = _env("MM_MAX_INFLIGHT_PER_MODEL_COPY", default=0, meaning="calls running and queued on one copy when the runtime limits concurrency; 0 is max(16, 8 x its limit), negative is unlimited")
+    load_failure_expiry: Millis = _env(
+        "MM_LOAD_FAILURE_EXPIRY_TIME_MS", default=900_000, meaning="a failed load is remembered this long", unit="ms"
+    )
+    max_inflight_per_copy: int = _env(
+        "MM_MAX_INFLIGHT_PER_MODEL_COPY",
+        default=0,
+        meaning="calls running and queued on one copy when the runtime limits concurrency; 0 is max(16, 8 x its limit), negative is unlimited",
+    )
     default_alias_owner: str = _env("MM_DEFAULT_VMODEL_OWNER", default="", meaning="owner of aliases set without one")
 
     # Telemetry
-    metrics: str = _env("MM_METRICS", default="prometheus:port=2112;scheme=http", meaning="<type>[:p1=v1;p2=v2]: prometheus (port, scheme, per_model_metrics, fq_names) or disabled")
-    info_metrics: str = _env("MM_INFO_METRICS", default="", meaning="<name>;label=ENV,...: a constant gauge with labels from the environment")
+    metrics: str = _env(
+        "MM_METRICS",
+        default="prometheus:port=2112;scheme=http",
+        meaning="<type>[:p1=v1;p2=v2]: prometheus (port, scheme, per_model_metrics, fq_names) or disabled",
+    )
+    info_metrics: str = _env(
+        "MM_INFO_METRICS", default="", meaning="<name>;label=ENV,...: a constant gauge with labels from the environment"
+    )
     log_each_invoke: bool = _env("MM_LOG_EACH_INVOKE", default=False, meaning="a line in the log for each call of the runtime")
-    log_request_headers: str = _env("MM_LOG_REQUEST_HEADERS", default="", meaning="JSON: header to log key, added to the lines of its request")
+    log_request_headers: str = _env(
+        "MM_LOG_REQUEST_HEADERS", default="", meaning="JSON: header to log key, added to the lines of its request"
+    )
     log_level: str = _env("MESH_LOG_LEVEL", default="INFO", meaning="DEBUG, INFO, WARNING or ERROR")
 
     # Life
-    shutdown_timeout: Millis = _env("SHUTDOWN_TIMEOUT_MS", default=30_000, meaning="the process ends this long after it was asked to", unit="ms")
-    termination_log: Path = _env("LL_TERMINATION_MSG_PATH", default=Path("/dev/termination-log"), meaning="file that takes the reason of a failed start, if it can be written")
+    shutdown_timeout: Millis = _env(
+        "SHUTDOWN_TIMEOUT_MS", default=30_000, meaning="the process ends this long after it was asked to", unit="ms"
+    )
+    termination_log: Path = _env(
+        "LL_TERMINATION_MSG_PATH",
+        default=Path("/dev/termination-log"),
+        meaning="file that takes the reason of a failed start, if it can be written",
+    )
 
     @classmethod
     def load(cls, **overrides: Any) -> Settings:
@@ -153,7 +233,14 @@ def describe() -> list[dict[str, Any]]:
         assert isinstance(alias, AliasChoices)
         assert isinstance(extra, dict)
         default = field.default
-        rows.append({"names": [str(name) for name in alias.choices], "default": _plain(default), "unit": extra["unit"], "meaning": field.description})
+        rows.append(
+            {
+                "names": [str(name) for name in alias.choices],
+                "default": _plain(default),
+                "unit": extra["unit"],
+                "meaning": field.description,
+            }
+        )
     return rows
 
 
