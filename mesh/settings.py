@@ -145,7 +145,7 @@ class Settings(BaseSettings):
     max_inflight_per_copy: int = _env(
         "MM_MAX_INFLIGHT_PER_MODEL_COPY",
         default=0,
-        meaning="calls running and queued on one copy when the runtime limits concurrency; 0 is max(16, 8 x its limit), negative is unlimited",
+        meaning="calls running and queued on one copy if the runtime limits concurrency; 0: max(16, 8 x limit), < 0: no limit",
     )
     default_alias_owner: str = _env("MM_DEFAULT_VMODEL_OWNER", default="", meaning="owner of aliases set without one")
 
