@@ -1,0 +1,239 @@
+"""The copies in this pod: one weighted LRU, its loading slots, and the moves that the rules are made of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mesh.core.copies import HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
+from mesh.core.edits import Edit, RemoveCopy
+from mesh.core.errors import MeshError, Nowhere
+from mesh.core.failures import Failures
+from mesh.core.ids import CopyId, ModelId, PodId
+from mesh.core.instructions import (
+    ChangeRecord,
+    Instruction,
+    LoadModel,
+    NoteEviction,
+    Outcome,
+    ReleaseWaiters,
+    UnloadModel,
+)
+from mesh.core.policy import Policy
+from mesh.core.queue import LoadQueue
+from mesh.core.recency import Recency
+from mesh.core.space import Space
+from mesh.core.story import Stories
+from mesh.core.timers import Timers
+from mesh.core.units import Millis, Units
+
+_GRANTED = frozenset({State.LOADING, *SERVING})
+
+
+class Cache:
+    """State of all copies. Every state changes in `to`, and only there, so that sums, indexes and stories cannot disagree.
+
+    Attributes:
+        current: the copy of each model that comes or serves; at most one.
+        leaving: copies that drain or unload; a successor may be current.
+        claims: copies with a slot that want room, in order.
+        paused: while the runtime does not answer, nothing starts.
+        watched: the runtime's loss would be told (`RuntimeLost`), so a load that got no answer can wait for that verdict.
+    """
+
+    def __init__(self, pod: PodId, policy: Policy, *, watched: bool = False) -> None:
+        self.pod, self.policy, self.watched = pod, policy, watched
+        self.space = Space(policy.capacity, policy.reserve)
+        self.current: dict[ModelId, Copy] = {}
+        self.leaving: dict[ModelId, Copy] = {}
+        self.queue = LoadQueue()
+        self.claims: list[Copy] = []
+        self.recency = Recency()
+        self.failures = Failures(policy)
+        self.stories = Stories()
+        self.timers: Timers[CopyId] = Timers()
+        self.slots_used = 0
+        self.paused = False
+        self.now = Millis(0)
+        self.out: list[Instruction] = []
+        self._numbers: dict[ModelId, int] = {}
+
+    # What is there
+
+    def copy(self, copy_id: CopyId) -> Copy | None:
+        """The copy of that number, unless it is gone."""
+        for copy in (self.current.get(copy_id.model), self.leaving.get(copy_id.model)):
+            if copy is not None and copy.id == copy_id:
+                return copy
+        return None
+
+    def next_id(self, model: ModelId) -> CopyId:
+        """A number that no copy of the model had before."""
+        number = self._numbers.get(model, 0) + 1
+        self._numbers[model] = number
+        return CopyId(model, number)
+
+    # Moves
+
+    def admit(self, copy: Copy, why: str) -> None:
+        """Makes a new copy the model's current one."""
+        self.current[copy.id.model] = copy
+        self.stories.tell(copy.id.model, self.now, f"{copy.state.value}: {why}")
+
+    def succeed(self, copy: Copy, why: str) -> None:
+        """Replaces a copy whose load came to nothing by one that wants the same, waiting callers included."""
+        waiting, copy.waiting = copy.waiting, 0
+        self.to(copy, State.GONE, why)
+        heir = replace(copy, id=self.next_id(copy.id.model), waiting=waiting, state=State.REGISTERING, doubt=None)
+        self.admit(heir, "once more")
+        self.to(heir, State.QUEUED, "stands in the registry")
+
+    def order(self, instruction: Instruction) -> None:
+        """Has something done."""
+        self.out.append(instruction)
+
+    def change(self, edit: Edit) -> None:
+        """Orders a change of a record whose outcome concerns no copy."""
+        self.out.append(ChangeRecord(edit))
+
+    def to(self, copy: Copy, state: State, why: str) -> None:
+        """Brings a copy into another state and keeps every sum and index in step."""
+        before = copy.state
+        copy.state, copy.since, copy.due = state, self.now, None
+        self.timers.drop(copy.id)
+        self.slots_used += (state in HOLDING_A_SLOT) - (before in HOLDING_A_SLOT)
+        self.space.granted = Units(self.space.granted + copy.weight * ((state in _GRANTED) - (before in _GRANTED)))
+        self.space.leaving = Units(self.space.leaving + copy.weight * ((state in LEAVING) - (before in LEAVING)))
+        if before is State.QUEUED:
+            self.queue.withdraw()
+        elif before is State.CLAIMING:
+            self.claims.remove(copy)
+        if state is State.QUEUED:
+            self.queue.push(copy)
+        elif state is State.CLAIMING:
+            self.claims.append(copy)
+        self._place(copy, before, state)
+        self.stories.tell(copy.id.model, self.now, f"{before.value} -> {state.value}: {why}")
+
+    def _place(self, copy: Copy, before: State, state: State) -> None:
+        model = copy.id.model
+        if state in SERVING and before not in SERVING:
+            self.recency.add(copy)
+        elif before in SERVING and state not in SERVING:
+            self.recency.drop()
+        if state in LEAVING and before not in LEAVING:
+            del self.current[model]
+            self.leaving[model] = copy
+        elif state is State.GONE:
+            table = self.leaving if before in LEAVING else self.current
+            del table[model]
+
+    def wake_at(self, copy: Copy, due: Millis) -> None:
+        """Has `TimePassed` look at a copy then."""
+        copy.due = due
+        self.timers.set(copy.id, due)
+
+    def weigh(self, copy: Copy, weight: Units) -> None:
+        """Gives a copy another weight."""
+        if copy.state in _GRANTED:
+            self.space.granted = Units(self.space.granted + weight - copy.weight)
+        copy.weight, copy.predicted = weight, True
+
+    def release(self, copy: Copy, outcome: Outcome, error: MeshError | None = None) -> None:
+        """Ends the waiting for a copy; those who enter count as calls before anything else is decided."""
+        if not copy.waiting:
+            return
+        if outcome is Outcome.ENTERED:
+            copy.calls += copy.waiting
+            copy.last_used = max(copy.last_used, self.now) if copy.urgent else copy.last_used
+        copy.waiting = 0
+        self.order(ReleaseWaiters(copy.id.model, outcome, error))
+
+    def unload(self, copy: Copy, why: str, after: Millis = Millis(0)) -> None:
+        """Has the runtime give a copy's memory back, at once."""
+        self.to(copy, State.UNLOADING, why)
+        self.order(UnloadModel(copy.id, after))
+
+    def retire(self, copy: Copy, why: str) -> None:
+        """Takes a serving copy out of service: unloaded now if idle, else when its last call ends or the drain limit passes."""
+        if copy.calls == 0:
+            self.unload(copy, why)
+        else:
+            self.to(copy, State.DRAINING, f"{why}; {copy.calls} calls run on it")
+            self.wake_at(copy, Millis(self.now + self.policy.drain_limit))
+
+    # Slots and room
+
+    def advance(self) -> None:
+        """Gives free slots to queued copies, room to the first claim that can take it, and goes on while that helps."""
+        moved = not self.paused
+        while moved:
+            while self.slots_used < self.policy.slots and (queued := self.queue.pop()) is not None:
+                self.to(queued, State.CLAIMING, "a loading slot is free")
+            claim = self._first_claim()
+            moved = claim is not None and self._start(claim)
+
+    def _first_claim(self) -> Copy | None:
+        """The first claim whose model is not still leaving; the runtime knows a model by its id alone."""
+        return next((claim for claim in self.claims if claim.id.model not in self.leaving), None)
+
+    def _start(self, claim: Copy) -> bool:
+        """Makes room for a claim and starts its load; whether another claim is to be looked at."""
+        refusal = self._make_room(claim)
+        if refusal is not None:
+            self._refuse(claim, refusal)
+            return True
+        if self.space.must_evict_for(claim.weight) or not self.space.may_start(claim.weight):
+            return False
+        self.to(claim, State.LOADING, "there is room")
+        self.order(LoadModel(claim.id, claim.info))
+        return True
+
+    def _make_room(self, claim: Copy) -> MeshError | None:
+        """Evicts as much as the claim needs and may displace; an error if it may not."""
+        while self.space.must_evict_for(claim.weight):
+            victim = self.recency.victim()
+            if victim is None:
+                return None
+            refusal = self._spared(victim, claim)
+            if refusal is not None:
+                return refusal
+            self.evict(victim, claim.id.model)
+        return None
+
+    def _spared(self, victim: Copy, claim: Copy) -> MeshError | None:
+        """Why a claim may not displace a copy: it was used more recently, or everything is in brisk use and nobody waits."""
+        if claim.urgent:
+            return None
+        if victim.last_used > claim.last_used:
+            return Nowhere("Nowhere available to load")
+        if not claim.waiting and self.now - victim.last_used < self.policy.churn_age:
+            return Nowhere("Cache churn threshold exceeded")
+        return None
+
+    def evict(self, victim: Copy, for_model: ModelId) -> None:
+        """Displaces a copy by another model's."""
+        age = Millis(max(0, self.now - victim.last_used))
+        self.order(NoteEviction(victim.id.model, age))
+        self.deregister(victim)
+        self.retire(victim, f"evicted for {for_model}, last used {age} ms ago")
+
+    def make_fit(self, grown: Copy) -> None:
+        """Evicts others after a copy turned out larger than predicted."""
+        while self.space.must_evict_for(Units(0)):
+            victim = self.recency.victim(spared=grown)
+            if victim is None:
+                self.stories.tell(grown.id.model, self.now, f"larger than all there is: {self.space.granted} of {self.policy.room} units")
+                return
+            self.evict(victim, grown.id.model)
+
+    # Records
+
+    def deregister(self, copy: Copy) -> None:
+        """Takes a copy out of its model's record."""
+        self.change(RemoveCopy(copy.id.model, self.pod, copy.created, copy.last_used, self.now))
+
+    def _refuse(self, copy: Copy, error: MeshError) -> None:
+        """Gives up a copy that has not begun to load."""
+        self.deregister(copy)
+        self.release(copy, Outcome.FAILED, error)
+        self.to(copy, State.GONE, error.message)

@@ -1,0 +1,201 @@
+"""Named changes of records. The store owns the compare-and-set loop, the core owns the change: `apply` is pure and may run again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from mesh.core.errors import Conflict, MeshError, Referenced, Unknown
+from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.policy import HOUR
+from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
+from mesh.core.units import Millis
+
+MODEL_NOT_FOUND = "model not found"
+"""Pinned text (reference 1.3)."""
+
+
+class Transaction(Protocol):
+    """Records as one attempt sees them. What is read must be unchanged when what is written is committed, or the attempt is repeated."""
+
+    def model(self, model: ModelId) -> ModelRecord | None:
+        """The model's record, with what this attempt wrote."""
+        ...
+
+    def alias(self, alias: AliasId) -> AliasRecord | None:
+        """The alias's record, with what this attempt wrote."""
+        ...
+
+    def put_model(self, model: ModelId, record: ModelRecord | None) -> None:
+        """Writes, or deletes with None."""
+        ...
+
+    def put_alias(self, alias: AliasId, record: AliasRecord | None) -> None:
+        """Writes, or deletes with None."""
+        ...
+
+
+class Edit(Protocol):
+    """A change of one or more records."""
+
+    def apply(self, records: Transaction) -> MeshError | None:
+        """Writes the change, or says why it is refused; nothing is committed then."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CreateModel:
+    """Registers a model; with equal attributes a repetition succeeds (reference 1.4)."""
+
+    model: ModelId
+    info: ModelInfo
+    last_used: Millis
+
+    def apply(self, records: Transaction) -> MeshError | None:
+        """Refuses other attributes."""
+        record = records.model(self.model)
+        if record is None:
+            records.put_model(self.model, ModelRecord(self.info, last_used=self.last_used))
+        elif record.info != self.info:
+            return Conflict("Model already exists with different attribute values")
+        elif self.last_used > record.last_used + HOUR:
+            records.put_model(self.model, record.with_(last_used=self.last_used))
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteModel:
+    """Unregisters a model."""
+
+    model: ModelId
+
+    def apply(self, records: Transaction) -> MeshError | None:
+        """Refuses while aliases point at it; an absent model succeeds."""
+        record = records.model(self.model)
+        if record is None:
+            return None
+        if record.refs > 0:
+            return Referenced(f"Model {self.model} has referents")
+        records.put_model(self.model, None)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class AddCopy:
+    """A pod is about to load the model; its earlier failure no longer stands."""
+
+    model: ModelId
+    pod: PodId
+    at: Millis
+    last_used: Millis
+
+    def apply(self, records: Transaction) -> MeshError | None:
+        """Refuses if the model is gone."""
+        record = records.model(self.model)
+        if record is None:
+            return Unknown(MODEL_NOT_FOUND)
+        record = _without_failure(record, self.pod)
+        records.put_model(
+            self.model,
+            record.with_(copies={**record.copies, self.pod: self.at}, last_used=max(record.last_used, self.last_used)),
+        )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class MarkReady:
+    """A pod's load ended well."""
+
+    model: ModelId
+    pod: PodId
+    wanted: Millis
+    at: Millis
+
+    def apply(self, records: Transaction) -> MeshError | None:
+        """Without effect if the record does not hold that copy any more."""
+        record = records.model(self.model)
+        if record is not None and record.copies.get(self.pod) == self.wanted:
+            records.put_model(self.model, record.with_(ready={**record.ready, self.pod: self.at}))
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveCopy:
+    """A pod holds the model no more."""
+
+    model: ModelId
+    pod: PodId
+    wanted: Millis
+    last_used: Millis
+    now: Millis
+
+    def apply(self, records: Transaction) -> MeshError | None:
+        """Without effect if the record does not hold that copy any more."""
+        record = records.model(self.model)
+        if record is not None and record.copies.get(self.pod) == self.wanted:
+            copies = _without(record.copies, self.pod)
+            records.put_model(
+                self.model,
+                record.with_(
+                    copies=copies,
+                    ready=_without(record.ready, self.pod),
+                    last_used=max(record.last_used, self.last_used),
+                    last_unload=self.now if len(copies) > 2 else Millis(0),
+                ),
+            )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFailure:
+    """A pod's load failed."""
+
+    model: ModelId
+    pod: PodId
+    wanted: Millis
+    at: Millis
+    message: str
+    last_used: Millis
+
+    def apply(self, records: Transaction) -> MeshError | None:
+        """Without effect if the model is gone."""
+        record = records.model(self.model)
+        if record is None:
+            return None
+        if record.copies.get(self.pod) == self.wanted:
+            record = record.with_(copies=_without(record.copies, self.pod), ready=_without(record.ready, self.pod))
+        records.put_model(
+            self.model,
+            record.with_(
+                failed={**record.failed, self.pod: self.at},
+                failures={**record.failures, self.pod: self.message},
+                last_used=max(record.last_used, self.last_used),
+            ),
+        )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ClearFailure:
+    """A pod's failure expired, or was cleared by hand."""
+
+    model: ModelId
+    pod: PodId
+
+    def apply(self, records: Transaction) -> MeshError | None:
+        """Without effect if there is none."""
+        record = records.model(self.model)
+        if record is not None and self.pod in record.failed:
+            records.put_model(self.model, _without_failure(record, self.pod))
+        return None
+
+
+def _without_failure(record: ModelRecord, pod: PodId) -> ModelRecord:
+    if pod not in record.failed and pod not in record.failures:
+        return record
+    return record.with_(failed=_without(record.failed, pod), failures=_without(record.failures, pod))
+
+
+def _without(times: Mapping[PodId, object], pod: PodId) -> Mapping[PodId, object]:
+    return {other: value for other, value in times.items() if other != pod}

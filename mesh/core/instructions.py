@@ -1,0 +1,89 @@
+"""What is to be done: values in the imperative that `Pod.handle` answers. Each names the events that can answer it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from mesh.core.edits import Edit
+from mesh.core.errors import MeshError
+from mesh.core.ids import CopyId, ModelId
+from mesh.core.records import ModelInfo
+from mesh.core.units import Millis
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRecord:
+    """Answered for `copy`, if there is one, by `EditDone`, `EditRefused` or `EditFailed`; else nobody waits for the outcome."""
+
+    edit: Edit
+    copy: CopyId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictSize:
+    """Answered by `SizePredicted`."""
+
+    copy: CopyId
+    info: ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class LoadModel:
+    """Answered by `LoadSucceeded` or `LoadFailed`, at the latest after the load timeout."""
+
+    copy: CopyId
+    info: ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Ends the running load or unload of a copy; its answer is of no interest any more."""
+
+    copy: CopyId
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureSize:
+    """Answered by `SizeMeasured`."""
+
+    copy: CopyId
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadModel:
+    """Answered by `UnloadSucceeded` or `UnloadFailed`; begun `after` so many milliseconds."""
+
+    copy: CopyId
+    after: Millis = Millis(0)
+
+
+class Outcome(Enum):
+    """How waiting ended."""
+
+    ENTERED = "entered"
+    """Each waiter counts as one call on the copy and must leave it."""
+    AGAIN = "again"
+    """The copy is not coming; look again."""
+    FAILED = "failed"
+    """There is an error to answer with."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseWaiters:
+    """Ends the waiting of all who wait for a model's copy."""
+
+    model: ModelId
+    outcome: Outcome
+    error: MeshError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoteEviction:
+    """A copy was displaced; `age` is the time since its last use."""
+
+    model: ModelId
+    age: Millis
+
+
+Instruction = ChangeRecord | PredictSize | LoadModel | Abandon | MeasureSize | UnloadModel | ReleaseWaiters | NoteEviction

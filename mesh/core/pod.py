@@ -1,0 +1,195 @@
+"""One pod's mind: every event goes in here, and what is to be done comes out.
+
+A call that finds its model serving makes no event: `enter` and `leave` are two look-ups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mesh.core.cache import Cache
+from mesh.core.copies import SERVING, Copy, State
+from mesh.core.edits import AddCopy, ClearFailure
+from mesh.core.events import (
+    CopyEvent,
+    Event,
+    FailureCleared,
+    LastCallEnded,
+    LoadWanted,
+    ModelDeleted,
+    RuntimeLost,
+    RuntimeReturned,
+    SizePredicted,
+    TimePassed,
+)
+from mesh.core.ids import ModelId, PodId
+from mesh.core.instructions import Abandon, ChangeRecord, Instruction, Outcome, PredictSize, ReleaseWaiters
+from mesh.core.policy import Policy
+from mesh.core.rules import RULES
+from mesh.core.story import Line
+from mesh.core.units import Millis
+
+
+class BrokenRuleError(AssertionError):
+    """An event that no rule foresees in that state: a bug, told with the copy's story."""
+
+
+class Pod:
+    """Decides for one pod.
+
+    Args:
+        pod: its id.
+        policy: what it decides by.
+        watched: whether the runtime's loss will be told.
+        predicts: whether the runtime is asked for a size before a load, until it says that it cannot.
+    """
+
+    def __init__(self, pod: PodId, policy: Policy, *, watched: bool = False, predicts: bool = True) -> None:
+        self.id = pod
+        self.cache = Cache(pod, policy, watched=watched)
+        self.predicts = predicts
+
+    def handle(self, event: Event, now: Millis) -> list[Instruction]:
+        """Takes one event and answers what is to be done, in order."""
+        cache = self.cache
+        cache.now, cache.out = now, []
+        match event:
+            case LoadWanted():
+                self._wanted(event)
+            case ModelDeleted(model):
+                self._model_deleted(model)
+            case FailureCleared(model):
+                if cache.failures.clear(model):
+                    cache.change(ClearFailure(model, self.id))
+            case RuntimeLost():
+                self._runtime_lost()
+            case RuntimeReturned():
+                self._runtime_returned()
+            case TimePassed():
+                self._time_passed()
+            case _:
+                self._about_copy(event)
+        cache.advance()
+        return cache.out
+
+    # Calls
+
+    def enter(self, model: ModelId, now: Millis) -> Copy | None:
+        """Begins a call on the model's copy, if it serves here."""
+        copy = self.cache.current.get(model)
+        if copy is None or copy.state not in SERVING:
+            return None
+        copy.calls += 1
+        if now > copy.last_used:
+            copy.last_used = now
+        return copy
+
+    def leave(self, copy: Copy) -> LastCallEnded | None:
+        """Ends a call; an event to handle if the copy waited for that."""
+        copy.calls -= 1
+        return LastCallEnded(copy.id) if copy.calls == 0 and copy.state is State.DRAINING else None
+
+    def stop_waiting(self, model: ModelId) -> None:
+        """A caller that waited for the model's copy left; the load goes on."""
+        copy = self.cache.current.get(model)
+        if copy is not None and copy.waiting > 0:
+            copy.waiting -= 1
+
+    # What may be asked
+
+    def next_due(self) -> Millis | None:
+        """When `TimePassed` is to be told next."""
+        times = [due for due in (self.cache.timers.next_due(), self.cache.failures.timers.next_due()) if due is not None]
+        return min(times, default=None)
+
+    def copy(self, model: ModelId) -> Copy | None:
+        """The copy that comes or serves."""
+        return self.cache.current.get(model)
+
+    def story(self, model: ModelId) -> Sequence[Line]:
+        """What happened to a model here, oldest first."""
+        return self.cache.stories.of(model)
+
+    # Events
+
+    def _about_copy(self, event: CopyEvent) -> None:
+        if isinstance(event, SizePredicted) and event.size is None:
+            self.predicts = False
+        copy = self.cache.copy(event.copy)
+        if copy is not None:
+            self._apply(copy, event)
+
+    def _apply(self, copy: Copy, event: CopyEvent | ModelDeleted | TimePassed) -> None:
+        rule = RULES.get((copy.state, type(event)))
+        if rule is None:
+            story = "\n".join(f"  {line.at} {line.text}" for line in self.story(copy.id.model))
+            raise BrokenRuleError(f"no rule for {type(event).__name__} of {copy!r}; its story:\n{story}")
+        rule(self.cache, copy, event)
+
+    def _wanted(self, event: LoadWanted) -> None:
+        cache = self.cache
+        copy = cache.current.get(event.model)
+        failure = cache.failures.blocking(event.model, cache.now)
+        if copy is None and failure is not None:
+            if event.waits:
+                cache.order(ReleaseWaiters(event.model, Outcome.FAILED, failure.error))
+            return
+        if copy is None:
+            copy = self._begin(event)
+        copy.last_used = max(copy.last_used, event.last_used)
+        copy.urgent = copy.urgent or event.urgent
+        copy.waiting += event.waits
+        if copy.state in SERVING:
+            cache.release(copy, Outcome.ENTERED)
+        elif copy.state is State.QUEUED and event.waits:
+            cache.queue.promote(copy)
+
+    def _begin(self, event: LoadWanted) -> Copy:
+        cache = self.cache
+        copy = Copy(cache.next_id(event.model), event.info, cache.policy.default_size, event.last_used, cache.now, cache.now)
+        copy.predicted = not self.predicts
+        cache.admit(copy, "a call wants it" if event.urgent else "wanted")
+        cache.order(ChangeRecord(AddCopy(event.model, self.id, copy.created, event.last_used), copy.id))
+        if self.predicts:
+            cache.order(PredictSize(copy.id, event.info))
+        return copy
+
+    def _model_deleted(self, model: ModelId) -> None:
+        self.cache.failures.clear(model)
+        copy = self.cache.current.get(model)
+        if copy is not None:
+            self._apply(copy, ModelDeleted(model))
+
+    def _runtime_lost(self) -> None:
+        self.cache.paused = True
+        for copy in [copy for copy in self.cache.current.values() if copy.doubt is not None]:
+            self.cache.succeed(copy, "the runtime was lost while loading")
+
+    def _runtime_returned(self) -> None:
+        """Everything that the runtime held is gone; what was loading is wanted still."""
+        cache = self.cache
+        for copy in list(cache.leaving.values()):
+            cache.order(Abandon(copy.id))
+            cache.to(copy, State.GONE, "the runtime restarted")
+        for copy in list(cache.current.values()):
+            if copy.state in SERVING:
+                cache.deregister(copy)
+                cache.to(copy, State.GONE, "the runtime restarted")
+            elif copy.state is State.LOADING:
+                cache.order(Abandon(copy.id))
+                cache.succeed(copy, "the runtime restarted while loading")
+        cache.paused = False
+
+    def _time_passed(self) -> None:
+        cache = self.cache
+        for copy_id in cache.timers.take_due(cache.now):
+            copy = cache.copy(copy_id)
+            if copy is not None:
+                self._apply(copy, TimePassed())
+        for model in cache.failures.timers.take_due(cache.now):
+            failure = cache.failures.of(model)
+            if failure is not None and failure.by_itself:
+                self._wanted(LoadWanted(model, failure.info, failure.last_used))
+            elif failure is not None:
+                cache.failures.clear(model)
+                cache.change(ClearFailure(model, self.id))

@@ -1,0 +1,145 @@
+"""What the registry holds, field for field as ModelMesh writes it (reference 7.3); unknown fields are kept."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from mesh.core.errors import Malformed
+from mesh.core.ids import ModelId, PodId
+from mesh.core.units import Millis
+
+Json = Mapping[str, Any]
+
+
+class ModelInfo(NamedTuple):
+    """What the runtime is told at every load; immutable per model id."""
+
+    type: str
+    path: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """One model.
+
+    Attributes:
+        copies: pod -> when its copy was wanted, whether queued, loading or loaded.
+        ready: pod -> when its load ended. Our addition; ModelMesh skips it.
+        failed: pod -> when its load failed.
+        failures: pod -> the failure's text.
+        refs: aliases that point here.
+        auto_delete: deleted with its last reference.
+        last_used: written lazily.
+        last_unload: set when a copy goes and more than two remain.
+    """
+
+    info: ModelInfo
+    copies: Mapping[PodId, Millis] = field(default_factory=dict)
+    ready: Mapping[PodId, Millis] = field(default_factory=dict)
+    failed: Mapping[PodId, Millis] = field(default_factory=dict)
+    failures: Mapping[PodId, str] = field(default_factory=dict)
+    refs: int = 0
+    auto_delete: bool = False
+    last_used: Millis = Millis(0)
+    last_unload: Millis = Millis(0)
+    unknown: Json = field(default_factory=dict)
+
+    def with_(self, **changes: Any) -> ModelRecord:
+        """A changed copy of the record."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class AliasRecord:
+    """One alias ("virtual model"). In transition while `active` and `target` differ."""
+
+    active: ModelId
+    target: ModelId
+    owner: str = ""
+    failed: bool = False
+    unknown: Json = field(default_factory=dict)
+
+    @property
+    def in_transition(self) -> bool:
+        """Whether the target still has to be loaded before calls go to it."""
+        return self.active != self.target
+
+    def with_(self, **changes: Any) -> AliasRecord:
+        """A changed copy of the record."""
+        return replace(self, **changes)
+
+
+_MODEL_FIELDS = frozenset({"type", "encKey", "mPath", "instanceIds", "ready", "failedIn", "fails", "refs", "autoDel", "lu", "lul"})
+_ALIAS_FIELDS = frozenset({"o", "amid", "tmid", "failed"})
+_ABSENT_TYPE = "NLCLASSIFIER"
+"""What a record without a type means to ModelMesh."""
+
+
+def model_to_json(record: ModelRecord) -> dict[str, Any]:
+    """The record as JSON; empty and zero fields are left out."""
+    data = {
+        **record.unknown,
+        "type": record.info.type,
+        "encKey": record.info.key,
+        "mPath": record.info.path,
+        "instanceIds": dict(record.copies),
+        "ready": dict(record.ready),
+        "failedIn": dict(record.failed),
+        "fails": {pod: {"msg": text} for pod, text in record.failures.items()},
+        "refs": record.refs,
+        "autoDel": record.auto_delete,
+        "lu": record.last_used,
+        "lul": record.last_unload,
+    }
+    return {name: value for name, value in data.items() if value or name in record.unknown}
+
+
+def model_from_json(data: Any) -> ModelRecord:
+    """Reads a record.
+
+    Raises:
+        Malformed: a field has another type than ModelMesh writes.
+    """
+    try:
+        return ModelRecord(
+            ModelInfo(sys.intern(str(data.get("type", _ABSENT_TYPE))), str(data.get("mPath", "")), str(data.get("encKey", ""))),
+            _times(data.get("instanceIds", {})),
+            _times(data.get("ready", {})),
+            _times(data.get("failedIn", {})),
+            {PodId(sys.intern(pod)): str(value.get("msg", "")) for pod, value in data.get("fails", {}).items()},
+            int(data.get("refs", 0)),
+            bool(data.get("autoDel", False)),
+            Millis(int(data.get("lu", 0))),
+            Millis(int(data.get("lul", 0))),
+            {name: value for name, value in data.items() if name not in _MODEL_FIELDS},
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise Malformed(f"model record is not what ModelMesh writes: {error}") from None
+
+
+def alias_to_json(record: AliasRecord) -> dict[str, Any]:
+    """The record as JSON; empty fields are left out."""
+    data = {**record.unknown, "o": record.owner, "amid": record.active, "tmid": record.target, "failed": record.failed}
+    return {name: value for name, value in data.items() if value or name in record.unknown}
+
+
+def alias_from_json(data: Any) -> AliasRecord:
+    """Reads a record.
+
+    Raises:
+        Malformed: a field is missing or has another type than ModelMesh writes.
+    """
+    try:
+        unknown = {name: value for name, value in data.items() if name not in _ALIAS_FIELDS}
+        active, target = ModelId(str(data["amid"])), ModelId(str(data["tmid"]))
+        return AliasRecord(active, target, str(data.get("o", "")), bool(data.get("failed", False)), unknown)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise Malformed(f"alias record is not what ModelMesh writes: {error}") from None
+
+
+def _times(data: Any) -> dict[PodId, Millis]:
+    return {PodId(sys.intern(pod)): Millis(int(at)) for pod, at in data.items()}
