@@ -1,0 +1,99 @@
+"""The environment says whether, where and how Prometheus finds metrics; a mistake in it is named."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import pytest
+
+from mesh.core.errors import Malformed
+from mesh.telemetry.options import Options, read_options
+
+
+def read(metrics: str, info: str = "", environ: dict[str, str] | None = None) -> Options | None:
+    return read_options(metrics, info, environ or {})
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("prometheus", Options(2112, "https", False, False)),
+        ("prometheus:port=2112;scheme=http;per_model_metrics=true;fq_names=true", Options(2112, "http", True, True)),
+        ("prometheus:port=0;scheme=https;", Options(0, "https")),
+        ("prometheus:per_model_metrics=False;fq_names=TRUE", Options(2112, "https", False, True)),
+        ("prometheus:mem_detail=none;port=1", Options(1, "https")),
+    ],
+)
+def test_prometheus_with_its_parameters(text: str, options: Options) -> None:
+    assert read(text) == options
+
+
+def test_disabled_is_a_wish_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    assert read("disabled") is None
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("statsd", "statsd is not supported; use prometheus"),
+        ("statsd:port=8126;legacy=true", "statsd is not supported"),
+        ("influx:port=1", "there is no type influx"),
+        ("prometheus:prot=1;port=2", "there is no parameter prot; known are port, scheme, per_model_metrics and fq_names"),
+        ("prometheus:port=x", "port=x is not a number"),
+        ("prometheus:port=65536", "port=65536 is not a number"),
+        ("prometheus:port=-1", "port=-1 is not a number"),
+        ("prometheus:scheme=ftp", "scheme=ftp is neither"),
+        ("prometheus:per_model_metrics=yes", "per_model_metrics=yes is neither"),
+        ("prometheus:fq_names=1", "fq_names=1 is neither"),
+    ],
+)
+def test_what_cannot_be_followed_is_logged_once_and_switches_metrics_off(text: str, fault: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert read(text) is None
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert f"MM_METRICS={text}" in record.getMessage()
+    assert fault in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "prometheus:", "prometheus:port", "prometheus:port=", "prometheus;port=1", "prometheus:port=1;;", "2112", ":port=1"]
+)
+def test_what_has_not_the_form_of_the_setting_is_refused(text: str) -> None:
+    with pytest.raises(Malformed, match=f"^MM_METRICS={re.escape(text)} is not of the form"):
+        read(text)
+
+
+# The constant gauge
+
+
+def test_the_constant_gauge_takes_its_labels_from_the_environment() -> None:
+    options = read("prometheus", "assistant_deployment_info:relabel;deployment=DEPLOY,slot=SLOT", {"DEPLOY": "d1", "SLOT": ""})
+    assert options is not None
+    assert options.info == ("assistant_deployment_info:relabel", (("deployment", "d1"), ("slot", "")))
+
+
+def test_an_unset_variable_is_refused_by_name() -> None:
+    with pytest.raises(Malformed, match="takes label slot from the environment variable SLOT, which is not set"):
+        read("prometheus", "info;deployment=DEPLOY,slot=SLOT", {"DEPLOY": "d1"})
+
+
+@pytest.mark.parametrize(
+    "info", ["info", "info;", "Info;a=B", "info;a", "info;a=", "info;=B", "info;a=B,", "info;a=B;c=B", "info;1=B", "info,a=B"]
+)
+def test_another_form_is_refused(info: str) -> None:
+    with pytest.raises(Malformed, match="is not of the form <name>;label=VARIABLE"):
+        read("prometheus", info, {"B": "b"})
+
+
+def test_a_label_twice_is_refused() -> None:
+    with pytest.raises(Malformed, match="has label a twice"):
+        read("prometheus", "info;a=B,a=B", {"B": "b"})
+
+
+def test_more_than_four_labels_switch_metrics_off(caplog: pytest.LogCaptureFixture) -> None:
+    four = ",".join(f"{label}=B" for label in "abcd")
+    assert read("prometheus", f"info;{four}", {"B": "b"}) is not None
+    assert read("prometheus", f"info;{four},e=B", {"B": "b"}) is None
+    assert "more than 4 labels" in caplog.text
