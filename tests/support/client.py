@@ -19,6 +19,8 @@ stubs.ensure()
 from tests.support.protocols import example_pb2 as example  # noqa: E402
 from tests.support.protocols import example_pb2_grpc as example_grpc  # noqa: E402
 
+__all__ = ["AliasStatus", "Client", "Metadata", "Pending", "Status", "answer", "example", "refused", "to"]
+
 TIMEOUT = 30.0
 """Seconds that every call gets: nothing in a test may wait for ever."""
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -142,9 +144,9 @@ def refused(code: grpc.StatusCode, *parts: str, exactly: str | None = None) -> I
         yield refusal
     fill(refusal, caught.value)
     assert refusal.code == code, f"{refusal.code}: {refusal.details}"
-    assert exactly is None or refusal.details == exactly
+    assert exactly is None or refusal.details == exactly, f"{refusal.details!r} is not {exactly!r}"
     for part in parts:
-        assert part in refusal.details
+        assert part in refusal.details, f"{part!r} is not in {refusal.details!r}"
 
 
 def fill(refusal: Refusal, error: Any) -> None:

@@ -1,0 +1,73 @@
+"""A runtime that silently lost its models: nobody but the journal notices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from grpc import RpcError, StatusCode
+
+from tests.support.client import Client, answer, example, to
+from tests.support.mesh import Mesh, RuntimeProcess, a_mesh
+
+
+@pytest.fixture(scope="module", params=["one-port", "serving-port"])
+def mesh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    with a_mesh(tmp_path_factory.mktemp("missing"), separate=request.param == "serving-port") as mesh:
+        yield mesh
+
+
+WORDS = {
+    "grpc": {"not_found": "grpc"},
+    "unload-too": {"not_found": "grpc", "unload_return_not_found": True},
+    "triton": {"not_found": "triton"},
+    "mlserver": {"not_found": "mlserver"},
+}
+
+
+@pytest.mark.parametrize("words", WORDS.values(), ids=WORDS.keys())
+def test_the_next_call_loads_it_again(client: Client, runtime: RuntimeProcess, model: str, words: dict[str, Any]) -> None:
+    client.loaded(model)
+    with runtime.behaving(**words):
+        for loads in (2, 3):
+            client.predict(model, "test:purge-models")
+            assert client.said(model) == answer(model)
+            assert runtime.loads(model) == loads
+
+
+def test_many_callers_who_meet_a_lost_model_cause_one_load(client: Client, runtime: RuntimeProcess, model: str) -> None:
+    client.loaded(model)
+    runtime.do("purge")
+    with runtime.holding(f"load:{model}"):
+        calls = [client.predicting(model) for _ in range(30)]
+        runtime.awaited("loadModel", model, times=2)
+    assert [call.result().results[0].category for call in calls] == [answer(model)] * 30
+    assert runtime.loads(model) == 2
+
+
+def test_a_stream_heals_too(client: Client, runtime: RuntimeProcess, model: str) -> None:
+    client.loaded(model)
+    runtime.do("purge")
+    requests = [example.PredictRequest(text=text) for text in ("a", "b")]
+    answers = client.predictor.predictStream(iter(requests), metadata=to(model), timeout=20)
+    assert [item.results[0].category for item in answers] == [answer(model, "a"), answer(model, "b")]
+    assert runtime.loads(model) == 2
+
+
+def test_a_runtime_that_never_finds_the_model_ends_the_call(client: Client, runtime: RuntimeProcess, model: str) -> None:
+    client.loaded(model)
+    with pytest.raises(RpcError) as caught:
+        client.predict(model, "test:error:code=NOT_FOUND:message=nothing of that name")
+    assert caught.value.code() in (StatusCode.INTERNAL, StatusCode.NOT_FOUND)  # type: ignore[attr-defined]
+    assert runtime.loads(model) <= 9
+
+
+def test_with_a_port_of_its_own_for_serving_remains_are_unloaded_before_the_load(mesh: Mesh, model: str) -> None:
+    if mesh.runtime.serving_port is None:
+        pytest.skip("one port for both: the runtime is taken to be empty")
+    mesh.client.loaded(model)
+    mesh.runtime.do("purge")
+    mesh.client.predict(model)
+    calls = [line["call"] for line in mesh.runtime.journal() if line["model"] == model and line["at"] == "start"]
+    assert calls.index("unloadModel") < len(calls) - 1 - calls[::-1].index("loadModel")
