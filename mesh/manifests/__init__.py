@@ -1,1 +1,1 @@
-"""Documents that users apply (InferenceService, ServingRuntime, ...) turned into registrations."""
+"""Documents: from YAML to typed objects, to what is registered in the mesh, and back to a status block."""
