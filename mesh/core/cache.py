@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mesh.core.copies import HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
-from mesh.core.edits import Edit, RemoveCopy
+from mesh.core.edits import ModelEdit, RemoveCopy
 from mesh.core.errors import MeshError, Nowhere
 from mesh.core.failures import Failures
 from mesh.core.ids import CopyId, ModelId, PodId
@@ -91,7 +91,7 @@ class Cache:
         """Has something done."""
         self.out.append(instruction)
 
-    def change(self, edit: Edit) -> None:
+    def change(self, edit: ModelEdit) -> None:
         """Orders a change of a record whose outcome concerns no copy."""
         self.out.append(ChangeRecord(edit))
 

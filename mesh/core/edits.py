@@ -44,6 +44,15 @@ class Edit(Protocol):
         ...
 
 
+class ModelEdit(Edit, Protocol):
+    """A change of one model's record; those of one model are applied in the order in which they were given."""
+
+    @property
+    def model(self) -> ModelId:
+        """The model."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class CreateModel:
     """Registers a model; with equal attributes a repetition succeeds (reference 1.4)."""

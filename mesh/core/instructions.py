@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from mesh.core.edits import Edit
+from mesh.core.edits import ModelEdit
 from mesh.core.errors import MeshError
 from mesh.core.ids import CopyId, ModelId
 from mesh.core.records import ModelInfo
@@ -16,7 +16,7 @@ from mesh.core.units import Millis
 class ChangeRecord:
     """Answered for `copy`, if there is one, by `EditDone`, `EditRefused` or `EditFailed`; else nobody waits for the outcome."""
 
-    edit: Edit
+    edit: ModelEdit
     copy: CopyId | None = None
 
 

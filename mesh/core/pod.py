@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mesh.core.cache import Cache
+from mesh.core.constraints import Constraints
 from mesh.core.copies import SERVING, Copy, State
 from mesh.core.edits import AddCopy, ClearFailure
+from mesh.core.errors import MeshError
 from mesh.core.events import (
     CopyEvent,
     Event,
@@ -19,12 +21,12 @@ from mesh.core.events import (
     ModelDeleted,
     RuntimeLost,
     RuntimeReturned,
-    SizePredicted,
     TimePassed,
 )
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instructions import Abandon, ChangeRecord, Instruction, Outcome, PredictSize, ReleaseWaiters
 from mesh.core.policy import Policy
+from mesh.core.records import ModelInfo
 from mesh.core.rules import RULES
 from mesh.core.story import Line
 from mesh.core.units import Millis
@@ -41,11 +43,16 @@ class Pod:
         pod: its id.
         policy: what it decides by.
         watched: whether the runtime's loss will be told.
+        labels: what type constraints ask for.
         predicts: whether the runtime is asked for a size before a load, until it says that it cannot.
     """
 
-    def __init__(self, pod: PodId, policy: Policy, *, watched: bool = False, predicts: bool = True) -> None:
+    def __init__(
+        self, pod: PodId, policy: Policy, *, labels: Sequence[str] = (), watched: bool = False, predicts: bool = True
+    ) -> None:
         self.id = pod
+        self.labels = labels
+        self.constraints = Constraints()
         self.cache = Cache(pod, policy, watched=watched)
         self.predicts = predicts
 
@@ -102,6 +109,11 @@ class Pod:
         times = [due for due in (self.cache.timers.next_due(), self.cache.failures.timers.next_due()) if due is not None]
         return min(times, default=None)
 
+    def refusal(self, model: ModelId, info: ModelInfo, now: Millis | None = None) -> MeshError | None:
+        """Why a model that is not here cannot be loaded now: no runtime for its type, or a failure whose pause is not over."""
+        failure = self.cache.failures.blocking(model, self.cache.now if now is None else now)
+        return self.constraints.refusal(info.type, self.labels) or (failure.error if failure else None)
+
     def copy(self, model: ModelId) -> Copy | None:
         """The copy that comes or serves."""
         return self.cache.current.get(model)
@@ -113,8 +125,6 @@ class Pod:
     # Events
 
     def _about_copy(self, event: CopyEvent) -> None:
-        if isinstance(event, SizePredicted) and event.size is None:
-            self.predicts = False
         copy = self.cache.copy(event.copy)
         if copy is not None:
             self._apply(copy, event)
@@ -129,10 +139,10 @@ class Pod:
     def _wanted(self, event: LoadWanted) -> None:
         cache = self.cache
         copy = cache.current.get(event.model)
-        failure = cache.failures.blocking(event.model, cache.now)
-        if copy is None and failure is not None:
+        refusal = self.refusal(event.model, event.info) if copy is None else None
+        if refusal is not None:
             if event.waits:
-                cache.order(ReleaseWaiters(event.model, Outcome.FAILED, failure.error))
+                cache.order(ReleaseWaiters(event.model, Outcome.FAILED, refusal))
             return
         if copy is None:
             copy = self._begin(event)

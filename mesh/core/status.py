@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mesh.core.copies import SERVING, Copy
+from mesh.core.errors import MeshError
 from mesh.core.failures import Failure
 from mesh.core.ids import ModelId, PodId
 from mesh.core.records import AliasRecord, ModelRecord
@@ -63,8 +64,18 @@ class AliasStatus:
     target_status: ModelStatus | None = None
 
 
-def model_status(record: ModelRecord | None, here: PodId, copy: Copy | None, failure: Failure | None) -> ModelStatus:
-    """Tells how a model is from its record and, fresher, from what this pod knows itself."""
+def model_status(
+    record: ModelRecord | None, here: PodId, copy: Copy | None, failure: Failure | None, refusal: MeshError | None = None
+) -> ModelStatus:
+    """Tells how a model is from its record and, fresher, from what this pod knows itself.
+
+    Args:
+        record: None if there is no such model.
+        here: this pod.
+        copy: the one that comes or serves here.
+        failure: the latest failed load here that no success followed.
+        refusal: why the model could not be loaded now.
+    """
     if record is None:
         return ModelStatus(ModelState.NOT_FOUND)
     copies = _copies(record, here, copy)
@@ -77,7 +88,7 @@ def model_status(record: ModelRecord | None, here: PodId, copy: Copy | None, fai
     for state in (ModelState.LOADED, ModelState.LOADING, ModelState.LOADING_FAILED):
         if state in states:
             return ModelStatus(state, errors if state is not ModelState.LOADED else (), copies)
-    return ModelStatus(ModelState.NOT_LOADED)
+    return ModelStatus(ModelState.LOADING_FAILED, (refusal.message,)) if refusal else ModelStatus(ModelState.NOT_LOADED)
 
 
 def _copies(record: ModelRecord, here: PodId, copy: Copy | None) -> list[CopyStatus]:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from mesh.pod.management import Listed
 from mesh.wire.call import Answer, Call, Metadata
 
-
-class IndexEntry(NamedTuple):
-    """One line of the repository index; `state` is READY, LOADING, UNAVAILABLE or UNKNOWN."""
-
-    name: str
-    version: str
-    state: str
-    reason: str
+IndexEntry = Listed
 
 
 class Stream(Protocol):
@@ -64,6 +58,6 @@ class Directory(Protocol):
         """
         ...
 
-    def index(self, *, ready: bool = False, after: str = "", limit: int = 1000) -> Sequence[IndexEntry]:
+    def index(self, *, ready: bool = False, after: str = "", limit: int = 1000) -> Sequence[Listed]:
         """Aliases, and models without an alias, by name, from the one following `after`. `ready` keeps READY ones only."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from typing import TypeVar
 
 from mesh.core.edits import Edit
 from mesh.core.errors import MeshError
@@ -12,6 +12,8 @@ from mesh.core.records import AliasRecord, ModelRecord
 from mesh.store.registry import AliasListener, ModelListener
 
 _Key = tuple[str, str]
+K = TypeVar("K", bound=str)
+R = TypeVar("R")
 
 
 class _Attempt:
@@ -44,7 +46,7 @@ class _Attempt:
         self.aliases[alias] = record
 
     def _note(self, table: str, key: str) -> None:
-        self.read.setdefault((table, key), self._registry.versions[table, key])
+        self.read.setdefault((table, key), self._registry.versions.get((table, key), 0))
 
 
 class MemoryRegistry:
@@ -53,7 +55,8 @@ class MemoryRegistry:
     def __init__(self) -> None:
         self.models: dict[ModelId, ModelRecord] = {}
         self.aliases: dict[AliasId, AliasRecord] = {}
-        self.versions: dict[_Key, int] = defaultdict(int)
+        self.versions: dict[_Key, int] = {}
+        self._revision = 0
         self._model_listeners: list[ModelListener] = []
         self._alias_listeners: list[AliasListener] = []
 
@@ -69,31 +72,32 @@ class MemoryRegistry:
             refusal = edit.apply(attempt)
             # Others get their turn between reading and writing, as they would with a remote store.
             await asyncio.sleep(0)
-            if any(self.versions[key] != version for key, version in attempt.read.items()):
+            if any(self.versions.get(key, 0) != version for key, version in attempt.read.items()):
                 continue
             if refusal is None:
                 self._commit(attempt)
             return refusal
 
     def _commit(self, attempt: _Attempt) -> None:
+        self._revision += 1
         for model, record in attempt.models.items():
-            self.versions["model", model] += 1
-            if record is None:
-                self.models.pop(model, None)
-            else:
-                self.models[model] = record
+            self._put(self.models, "model", model, record)
         for alias, target in attempt.aliases.items():
-            self.versions["alias", alias] += 1
-            if target is None:
-                self.aliases.pop(alias, None)
-            else:
-                self.aliases[alias] = target
+            self._put(self.aliases, "alias", alias, target)
         for model, record in attempt.models.items():
             for tell_model in self._model_listeners:
                 tell_model(model, record)
         for alias, target in attempt.aliases.items():
             for tell_alias in self._alias_listeners:
                 tell_alias(alias, target)
+
+    def _put(self, table: dict[K, R], name: str, key: K, record: R | None) -> None:
+        if record is None:
+            table.pop(key, None)
+            self.versions.pop((name, key), None)
+        else:
+            table[key] = record
+            self.versions[name, key] = self._revision
 
     async def close(self) -> None:
         """Nothing to end."""

@@ -15,14 +15,17 @@ AliasListener = Callable[[AliasId, AliasRecord | None], None]
 
 
 class Registry(Protocol):
-    """One interface for every store.
+    """One interface for every store."""
 
-    Attributes:
-        models, aliases: mirrors; reading them never waits.
-    """
+    @property
+    def models(self) -> Mapping[ModelId, ModelRecord]:
+        """Mirror of all models; reading it never waits."""
+        ...
 
-    models: Mapping[ModelId, ModelRecord]
-    aliases: Mapping[AliasId, AliasRecord]
+    @property
+    def aliases(self) -> Mapping[AliasId, AliasRecord]:
+        """Mirror of all aliases; reading it never waits."""
+        ...
 
     def listen(self, model: ModelListener, alias: AliasListener) -> None:
         """Has changes told, in order, after the mirrors show them; None is a deletion."""

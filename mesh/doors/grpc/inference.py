@@ -1,0 +1,110 @@
+"""The methods of KServe v2 that the mesh answers itself: about the server, readiness, the repository."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from mesh.core.errors import Malformed, Unsupported
+from mesh.core.journey import resolve_name
+from mesh.doors.grpc.proxy import call_of
+from mesh.doors.grpc.status import Context, abort
+from mesh.doors.ports import Directory
+from mesh.pod.management import Management
+from mesh.protocols import inference_pb2 as pb
+from mesh.store.registry import Registry
+
+SERVICE = "inference.GRPCInferenceService"
+EXTENSIONS = ("model_repository", "binary_tensor_data")
+INDEX_LIMIT, INDEX_AFTER = "mesh-index-limit", "mesh-index-after"
+"""Our additions: metadata that pages `RepositoryIndex`. The answer's trailer `mesh-index-after` is what to send for the next page."""
+
+_INSTEAD = {
+    "RepositoryModelUnload": "the mesh unloads what is used least; delete the InferenceService, or call mmesh.ModelMesh/unregisterModel",
+    **{
+        f"{kind}SharedMemory{verb}": "shared memory cannot reach a runtime through the mesh; send tensors in the request"
+        for kind in ("System", "Cuda")
+        for verb in ("Status", "Register", "Unregister")
+    },
+    "TraceSetting": "trace settings belong to one runtime process; set them where the runtime is started",
+    "LogSettings": "log settings belong to one runtime process; set them where the runtime is started",
+}
+"""What is refused, and what to use instead."""
+
+
+class InferenceService(grpc.GenericRpcHandler):
+    """Answers for the mesh; every method that concerns a model's runtime goes to the proxy."""
+
+    def __init__(self, directory: Directory, management: Management, registry: Registry, version: str) -> None:
+        self._directory, self._management, self._registry, self._version = directory, management, registry, version
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "ServerLive": _handler(self._live, pb.ServerLiveRequest),
+            "ServerReady": _handler(self._ready, pb.ServerReadyRequest),
+            "ServerMetadata": _handler(self._metadata, pb.ServerMetadataRequest),
+            "ModelReady": _handler(self._model_ready, pb.ModelReadyRequest),
+            "RepositoryIndex": _handler(self._index, pb.RepositoryIndexRequest),
+            "RepositoryModelLoad": _handler(self._load, pb.RepositoryModelLoadRequest),
+            **{name: _refusal(name, instead) for name, instead in _INSTEAD.items()},
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """The handler of a method that the mesh answers; None for any other."""
+        service, _, name = handler_call_details.method.removeprefix("/").rpartition("/")
+        return self._handlers.get(name) if service == SERVICE else None
+
+    async def _live(self, _request: pb.ServerLiveRequest, _: Context) -> Message:
+        return pb.ServerLiveResponse(live=True)
+
+    async def _ready(self, _request: pb.ServerReadyRequest, _: Context) -> Message:
+        return pb.ServerReadyResponse(ready=self._directory.ready())
+
+    async def _metadata(self, _request: pb.ServerMetadataRequest, _: Context) -> Message:
+        return pb.ServerMetadataResponse(name="modelmesh", version=self._version, extensions=EXTENSIONS)
+
+    async def _model_ready(self, request: pb.ModelReadyRequest, _: Context) -> Message:
+        if not request.name:
+            raise Malformed("must provide a model name")
+        return pb.ModelReadyResponse(ready=self._directory.model_ready(request.name))
+
+    async def _index(self, request: pb.RepositoryIndexRequest, context: Context) -> Message:
+        paging = {str(key): str(value) for key, value in context.invocation_metadata() or () if key in (INDEX_LIMIT, INDEX_AFTER)}
+        try:
+            limit = int(paging.get(INDEX_LIMIT, 100_000))
+        except ValueError:
+            raise Malformed(f"{INDEX_LIMIT} must be a number, not {paging[INDEX_LIMIT]!r}") from None
+        listed = self._directory.index(ready=request.ready, after=paging.get(INDEX_AFTER, ""), limit=max(1, limit))
+        if len(listed) == limit:
+            context.set_trailing_metadata(((INDEX_AFTER, listed[-1].name),))
+        models = [pb.RepositoryIndexResponse.ModelIndex(name=n, version=v, state=state, reason=reason) for n, v, state, reason in listed]
+        return pb.RepositoryIndexResponse(models=models)
+
+    async def _load(self, request: pb.RepositoryModelLoadRequest, context: Context) -> Message:
+        if not request.model_name:
+            raise Malformed("must provide a model name")
+        if request.parameters:
+            raise Unsupported("a model's configuration is not replaced at load; apply an InferenceService that says what to serve")
+        model = resolve_name(request.model_name, self._registry.aliases, self._registry.models)
+        await self._management.load_or_fail(model, call_of(f"{SERVICE}/RepositoryModelLoad", context).deadline)
+        return pb.RepositoryModelLoadResponse()
+
+
+def _handler(method: Callable[[Any, Context], Awaitable[Message]], request: Any) -> grpc.RpcMethodHandler[Any, Any]:
+    async def answer(message: Any, context: Context) -> Message:
+        try:
+            return await method(message, context)
+        except Exception as error:
+            await abort(context, error)
+
+    return grpc.unary_unary_rpc_method_handler(
+        answer, request_deserializer=request.FromString, response_serializer=lambda reply: reply.SerializeToString()
+    )
+
+
+def _refusal(name: str, instead: str) -> grpc.RpcMethodHandler[Any, Any]:
+    async def answer(_: bytes, context: Context) -> bytes:
+        await abort(context, Unsupported(f"{name} is not offered by a mesh: {instead}"))
+
+    return grpc.unary_unary_rpc_method_handler(answer)

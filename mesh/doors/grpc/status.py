@@ -1,0 +1,37 @@
+"""The one place where an error of the mesh, or a status of the runtime, becomes a gRPC status."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from typing import Any, Never
+
+import grpc
+from grpc import aio
+
+from mesh.core.errors import MeshError
+from mesh.wire.call import Metadata, RuntimeStatus
+
+log = logging.getLogger(__name__)
+
+Context = aio.ServicerContext[Any, Any]
+
+
+async def abort(context: Context, error: Exception) -> Never:
+    """Ends the call with the status of an error; a runtime's own passes with its details and trailers."""
+    if isinstance(error, RuntimeStatus):
+        if error.headers:
+            await context.send_initial_metadata(_pairs(error.headers))
+        code, details, trailers = error.code.name, error.details, _pairs(error.trailers)
+    elif isinstance(error, MeshError):
+        code, details, trailers = error.code.name, error.message, ()
+    else:
+        number = uuid.uuid4().hex[:12]
+        log.error("unexpected error %s", number, exc_info=error)
+        code, details, trailers = "INTERNAL", f"unexpected error {number}; the router's log has the cause", ()
+    await context.abort(grpc.StatusCode[code], details, trailers)
+
+
+def _pairs(metadata: Metadata) -> Sequence[tuple[str, str | bytes]]:
+    return metadata

@@ -1,0 +1,207 @@
+"""One pod put together and brought to life: runtime met, registry opened, mind and hands joined."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from mesh.core.constraints import Constraints
+from mesh.core.dataplane import Dataplane
+from mesh.core.errors import Malformed, Unsupported
+from mesh.core.events import ModelDeleted
+from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.pod import Pod
+from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.units import bytes_of
+from mesh.pod.admission import Admission
+from mesh.pod.clock import WallClock
+from mesh.pod.conductor import Conductor
+from mesh.pod.facts import Facts
+from mesh.pod.hands import RuntimeHands
+from mesh.pod.live_files import LiveFile
+from mesh.pod.management import Management
+from mesh.pod.serve import CallServer
+from mesh.pod.targets import Targets
+from mesh.pod.transitions import Transitions
+from mesh.pod.turns import Turns
+from mesh.runtime import health
+from mesh.runtime.channels import address, channel
+from mesh.runtime.handshake import Runtime, meet
+from mesh.settings import Settings
+from mesh.store.memory import MemoryRegistry
+from mesh.store.registry import Registry
+from mesh.telemetry.metrics import Gauges, Metrics
+from mesh.wire.exchange import Exchange
+
+log = logging.getLogger(__name__)
+
+DEFAULT_RUNTIMES = ("127.0.0.1:8085", "unix:/tmp/mmesh/grpc.sock")
+"""Tried in turn when no address is set (reference 2.2)."""
+
+LAG_PERIOD = 0.5
+"""Seconds between looks at how late the event loop is."""
+
+
+@dataclass
+class LivingPod:
+    """A pod that is up. Doors are opened on `serving`, `management`, `facts`."""
+
+    serving: CallServer
+    management: Management
+    facts: Facts
+    metrics: Metrics
+    conductor: Conductor
+    hands: RuntimeHands
+    transitions: Transitions
+    registry: Registry
+    runtime: Runtime
+    admission: Admission
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Keeps something going until the pod stops."""
+        self.tasks.append(asyncio.get_running_loop().create_task(work))
+
+    async def stop(self) -> None:
+        """Ends everything but calls, which the doors have seen out."""
+        self.management.accept(False)
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.transitions.stop()
+        self.conductor.stop()
+        await self.hands.stop()
+        await self.runtime.spi.channel.close()
+        await self.registry.close()
+
+
+def open_registry(settings: Settings) -> Registry:
+    """The store that the settings name.
+
+    Raises:
+        Unsupported: it is none that this version has.
+    """
+    if settings.kv_store:
+        raise Unsupported(
+            f"KV_STORE={settings.kv_store}: only the registry in memory is available; unset KV_STORE to run a mesh of one pod"
+        )
+    return MemoryRegistry()
+
+
+async def start(settings: Settings, metrics: Metrics) -> LivingPod:
+    """Brings a pod up; returns when the runtime is ready.
+
+    Raises:
+        MeshError: says what failed and what to do.
+    """
+    if not settings.service_name:
+        raise Malformed("MM_SERVICE_NAME is not set; it names the mesh that this pod belongs to")
+    constraints, dataplane = Constraints.parse(settings.type_constraints), _dataplane(settings)
+    registry = open_registry(settings)
+    configured = address(settings.runtime_port, settings.runtime_socket)
+    runtime = await meet(
+        [configured] if configured else DEFAULT_RUNTIMES,
+        settings.runtime_start_timeout,
+        failure_expiry=settings.load_failure_expiry,
+        drain_limit=settings.drain_limit,
+        waiting=lambda why: log.info("waiting for the runtime: %s", why),
+    )
+    watched = await health.offered(runtime.spi.channel)
+    pod = Pod(PodId(settings.instance_id), runtime.policy, labels=settings.labels, watched=watched)
+    pod.constraints = constraints
+    living = _join(settings, metrics, registry, runtime, pod, Targets(registry, dataplane))
+    if watched:
+        living.run(health.watch(runtime.spi.channel, living.conductor.tell))
+    living.run(_measure_lag(metrics))
+    log.info(
+        "the runtime is ready",
+        extra={
+            "address": runtime.address,
+            "capacity_bytes": bytes_of(runtime.policy.capacity),
+            "loading_concurrency": runtime.policy.slots,
+            "load_timeout_ms": runtime.policy.load_timeout,
+            "watched": watched,
+        },
+    )
+    return living
+
+
+def _join(settings: Settings, metrics: Metrics, registry: Registry, runtime: Runtime, pod: Pod, targets: Targets) -> LivingPod:
+    conductor = Conductor(pod, WallClock())
+    hands = RuntimeHands(conductor, runtime.spi, registry, metrics)
+    conductor.use(hands)
+    transitions = Transitions(conductor, registry)
+    management = Management(conductor, registry, transitions, default_owner=settings.default_alias_owner)
+    serving_address = address(settings.serving_port, settings.serving_socket) or runtime.address
+    admission = Admission(settings.max_calls, settings.max_held)
+    serving = CallServer(
+        conductor,
+        registry,
+        targets,
+        runtime,
+        Exchange(channel(serving_address, settings.max_message)),
+        admission,
+        Turns(settings.max_inflight_per_copy, metrics),
+        metrics,
+        parallel=settings.multi_parallelism,
+        log_each=settings.log_each_invoke,
+    )
+
+    def model_changed(model: ModelId, record: ModelRecord | None) -> None:
+        if record is None:
+            conductor.tell(ModelDeleted(model))
+
+    def alias_changed(_alias: AliasId, _record: AliasRecord | None) -> None:
+        """Aliases concern calls and transitions, not copies."""
+
+    registry.listen(model_changed, alias_changed)
+    facts = Facts(conductor, registry, management)
+    living = LivingPod(serving, management, facts, metrics, conductor, hands, transitions, registry, runtime, admission)
+    _watch_files(settings, living, pod, targets)
+    metrics.gauges_from(lambda: _gauges(living))
+    return living
+
+
+def _dataplane(settings: Settings) -> Dataplane:
+    return Dataplane.parse(settings.dataplane_config) if settings.dataplane_config else Dataplane.DEFAULT
+
+
+def _watch_files(settings: Settings, living: LivingPod, pod: Pod, targets: Targets) -> None:
+    def new_dataplane(text: str) -> None:
+        targets.dataplane = Dataplane.parse(text)
+
+    def new_constraints(text: str) -> None:
+        pod.constraints = Constraints.parse(text)
+
+    for path, apply in ((settings.dataplane_config_path, new_dataplane), (settings.type_constraints_path, new_constraints)):
+        if path is not None:
+            file = LiveFile(path, apply)
+            file.load()
+            living.run(file.watch())
+
+
+async def _measure_lag(metrics: Metrics) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        begun = loop.time()
+        await asyncio.sleep(LAG_PERIOD)
+        metrics.loop_lag(max(0.0, loop.time() - begun - LAG_PERIOD) * 1000)
+
+
+def _gauges(living: LivingPod) -> Gauges:
+    """The figures of section 10.2; a mesh of one pod leads itself and tells the global ones too."""
+    cache, models = living.conductor.pod.cache, living.registry.models
+    oldest = cache.recency.oldest()
+    return Gauges(
+        lru=oldest.last_used / 1000 if oldest else None,
+        lru_age=max(0.0, (living.conductor.now() - oldest.last_used) / 1000) if oldest else 0.0,
+        capacity=bytes_of(cache.policy.room),
+        used=bytes_of(cache.space.granted),
+        models=len(cache.current),
+        loaded=sum(1 for record in models.values() if record.copies),
+        failed=sum(1 for record in models.values() if record.failed),
+        managed=len(models),
+    )

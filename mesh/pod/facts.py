@@ -1,0 +1,101 @@
+"""What the pod knows, as JSON for people and programs that ask: models, aliases, the pod itself."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Any
+
+from mesh.core.copies import Copy
+from mesh.core.ids import AliasId, ModelId
+from mesh.core.units import bytes_of
+from mesh.pod.conductor import Conductor
+from mesh.pod.management import Management
+from mesh.store.registry import Registry
+
+Json = dict[str, Any]
+
+
+class Facts:
+    """Views of the pod's state; asking changes nothing."""
+
+    def __init__(self, conductor: Conductor, registry: Registry, management: Management) -> None:
+        self._conductor, self._registry, self._management = conductor, registry, management
+
+    def pod(self) -> Json:
+        """This pod: memory in bytes, times in epoch milliseconds."""
+        pod = self._conductor.pod
+        cache = pod.cache
+        oldest = cache.recency.oldest()
+        return {
+            "id": pod.id,
+            "labels": list(pod.labels),
+            "capacity_bytes": bytes_of(cache.policy.capacity),
+            "used_bytes": bytes_of(cache.space.granted),
+            "leaving_bytes": bytes_of(cache.space.leaving),
+            "free_bytes": bytes_of(cache.space.free),
+            "models": len(cache.current),
+            "oldest_used_ms": oldest.last_used if oldest else None,
+            "loading": cache.slots_used,
+            "queue": len(cache.queue),
+            "runtime": "lost" if cache.paused else "ready",
+        }
+
+    def models(self, after: str = "", limit: int = 1000, part: str = "") -> Json:
+        """A page of models by id, those whose id contains `part`, without their stories."""
+        names = sorted(name for name in self._registry.models if part in name)
+        page = names[bisect_right(names, ModelId(after)) :][:limit]
+        return {"models": [self._summary(name) for name in page], "total": len(names), "next": page[-1] if len(page) == limit else None}
+
+    def model(self, name: str) -> Json | None:
+        """One model with its story; None if there is none."""
+        model = ModelId(name)
+        if model not in self._registry.models:
+            return None
+        story = [{"at_ms": line.at, "text": line.text} for line in self._conductor.pod.story(model)]
+        return {**self._summary(model), "story": story}
+
+    def aliases(self) -> Json:
+        """All aliases."""
+        return {"aliases": [self.alias(name) for name in sorted(self._registry.aliases)]}
+
+    def alias(self, name: str) -> Json | None:
+        """One alias; None if there is none."""
+        record = self._registry.aliases.get(AliasId(name))
+        if record is None:
+            return None
+        return {"id": name, "active": record.active, "target": record.target, "owner": record.owner, "failed": record.failed}
+
+    def _summary(self, model: ModelId) -> Json:
+        pod, record = self._conductor.pod, self._registry.models[model]
+        copy, failure = pod.copy(model), pod.cache.failures.of(model)
+        leaving = pod.cache.leaving.get(model)
+        status = self._management.status(model)
+        failures = [
+            {"pod": where, "message": record.failures.get(where, ""), "at_ms": at, "retry_at_ms": None}
+            for where, at in record.failed.items()
+            if where != pod.id
+        ]
+        if failure is not None:
+            failures.append({"pod": pod.id, "message": failure.error.message, "at_ms": failure.at, "retry_at_ms": failure.retry_at})
+        return {
+            "id": model,
+            "type": record.info.type,
+            "path": record.info.path,
+            "key": record.info.key,
+            "state": status.state.name,
+            "errors": list(status.errors),
+            "copies": [self._copy(each) for each in (copy, leaving) if each is not None],
+            "failures": failures,
+            "refs": record.refs,
+            "last_used_ms": copy.last_used if copy else record.last_used,
+        }
+
+    def _copy(self, copy: Copy) -> Json:
+        return {
+            "pod": self._conductor.pod.id,
+            "state": copy.state.value,
+            "since_ms": copy.since,
+            "weight_bytes": bytes_of(copy.weight),
+            "calls": copy.calls,
+            "waiting": copy.waiting,
+        }

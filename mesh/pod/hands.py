@@ -1,0 +1,158 @@
+"""Carries out what the core orders: calls of the runtime, changes of records. Every outcome goes back as an event."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from mesh.core.errors import MeshError
+from mesh.core.events import (
+    EditDone,
+    EditFailed,
+    EditRefused,
+    LoadSucceeded,
+    SizeMeasured,
+    SizePredicted,
+    UnloadFailed,
+    UnloadSucceeded,
+)
+from mesh.core.ids import CopyId, ModelId
+from mesh.core.instructions import Abandon, ChangeRecord, Instruction, LoadModel, MeasureSize, NoteEviction, PredictSize, UnloadModel
+from mesh.core.policy import UNLOAD_RETRIES
+from mesh.core.units import bytes_of
+from mesh.pod.conductor import Conductor
+from mesh.runtime.spi import Spi
+from mesh.store.registry import Registry
+from mesh.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+class RuntimeHands:
+    """Hands on a real runtime and registry; one task for each thing that takes time."""
+
+    def __init__(self, conductor: Conductor, spi: Spi, registry: Registry, metrics: Metrics) -> None:
+        self._conductor, self._spi, self._registry, self._metrics = conductor, spi, registry, metrics
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: dict[CopyId, asyncio.Task[None]] = {}
+        self._writes: dict[ModelId, asyncio.Task[None]] = {}
+
+    def carry_out(self, instruction: Instruction) -> None:
+        """Begins what is to be done."""
+        match instruction:
+            case ChangeRecord():
+                self._write(instruction)
+            case PredictSize(copy, _):
+                self._begin(self._predict(instruction), copy)
+            case LoadModel(copy, _):
+                self._begin(self._load(instruction), copy)
+            case MeasureSize(copy):
+                self._begin(self._measure(copy), copy)
+            case UnloadModel(copy, _):
+                self._begin(self._unload(instruction), copy)
+            case Abandon(copy):
+                running = self._calls.pop(copy, None)
+                if running is not None:
+                    running.cancel()
+            case NoteEviction(model, age):
+                self._metrics.evicted(age, model)
+                log.info("evicted", extra={"model": model, "age_ms": age})
+
+    # The runtime
+
+    async def _predict(self, order: PredictSize) -> None:
+        event, offered = await self._spi.predict(order.copy, order.info)
+        self._conductor.pod.predicts = self._conductor.pod.predicts and offered
+        self._conductor.tell(SizePredicted(event.copy, event.size))
+
+    async def _load(self, order: LoadModel) -> None:
+        model, loop = order.copy.model, asyncio.get_running_loop()
+        copy = self._conductor.pod.copy(model)
+        if copy is not None:
+            self._metrics.loading_queue_delay(self._conductor.now() - copy.created, model)
+        begun = loop.time()
+        event = await self._spi.load(order.copy, order.info)
+        took = (loop.time() - begun) * 1000
+        if isinstance(event, LoadSucceeded):
+            self._metrics.load(took, model)
+            if event.size is not None:
+                self._metrics.model_size(bytes_of(event.size), model)
+            log.info("loaded", extra={"model": model, "ms": round(took)})
+        else:
+            self._metrics.load_failed()
+            log.warning("load failed", extra={"model": model, "ms": round(took), "cause": event.message})
+        self._conductor.tell(event)
+
+    async def _measure(self, copy: CopyId) -> None:
+        begun = asyncio.get_running_loop().time()
+        event: SizeMeasured = await self._spi.measure(copy)
+        self._metrics.sizing((asyncio.get_running_loop().time() - begun) * 1000, copy.model)
+        if event.size is not None:
+            self._metrics.model_size(bytes_of(event.size), copy.model)
+        self._conductor.tell(event)
+
+    async def _unload(self, order: UnloadModel) -> None:
+        model, loop = order.copy.model, asyncio.get_running_loop()
+        if order.after:
+            await asyncio.sleep(order.after / 1000)
+        begun = loop.time()
+        event: UnloadSucceeded | UnloadFailed = await self._spi.unload(order.copy)
+        if isinstance(event, UnloadSucceeded):
+            self._metrics.unload((loop.time() - begun) * 1000, model)
+            log.info("unloaded", extra={"model": model})
+        else:
+            self._metrics.unload_attempt_failed()
+            leaving = self._conductor.pod.cache.copy(order.copy)
+            if leaving is not None and leaving.tries == UNLOAD_RETRIES:
+                self._metrics.unload_failed()
+            log.warning("unload failed", extra={"model": model, "cause": event.message})
+        self._conductor.tell(event)
+
+    # The registry
+
+    def _write(self, order: ChangeRecord) -> None:
+        """Edits of one model reach the registry in the order in which they were decided."""
+        model = order.edit.model
+        before = self._writes.get(model)
+        task = self._track(self._change(order, before))
+        self._writes[model] = task
+        task.add_done_callback(lambda done: self._writes.pop(model) if self._writes.get(model) is done else None)
+
+    async def _change(self, order: ChangeRecord, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        try:
+            refusal = await self._registry.change(order.edit)
+        except MeshError as error:
+            log.warning("registry not written", extra={"model": order.edit.model, "cause": error.message})
+            if order.copy is not None:
+                self._conductor.tell(EditFailed(order.copy, error))
+            return
+        if order.copy is not None:
+            self._conductor.tell(EditRefused(order.copy, refusal) if refusal else EditDone(order.copy))
+
+    # Tasks
+
+    def _begin(self, work: Coroutine[Any, Any, None], copy: CopyId) -> None:
+        task = self._track(work)
+        self._calls[copy] = task
+        task.add_done_callback(lambda done: self._calls.pop(copy) if self._calls.get(copy) is done else None)
+
+    def _track(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the pod broke; this is a bug", exc_info=error)
+
+    async def stop(self) -> None:
+        """Ends everything that runs."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,265 @@
+"""What the management API does, whatever door it comes through."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from mesh.core.aliases import DeleteAlias, SetAlias
+from mesh.core.copies import SERVING
+from mesh.core.edits import MODEL_NOT_FOUND, CreateModel, DeleteModel, Edit
+from mesh.core.errors import DeadlineExceeded, Malformed, MeshError, Unknown
+from mesh.core.events import FailureCleared, LoadWanted
+from mesh.core.ids import AliasId, ModelId
+from mesh.core.journey import resolve_name
+from mesh.core.policy import AGE_ON_LOAD, AGE_ON_REGISTER
+from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
+from mesh.core.status import AliasState, AliasStatus, ModelState, ModelStatus, alias_state, model_status
+from mesh.core.units import Millis
+from mesh.pod.conductor import Conductor
+from mesh.pod.transitions import Transitions
+from mesh.store.registry import Registry
+
+log = logging.getLogger(__name__)
+
+TRANSITION_WAIT = 240.0
+"""Seconds that setting an alias with `sync` waits for its target (reference 1.9)."""
+
+
+class Listed(NamedTuple):
+    """One line of the repository index."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+class Management:
+    """Models and aliases: registered, loaded, asked about, removed."""
+
+    def __init__(self, conductor: Conductor, registry: Registry, transitions: Transitions, *, default_owner: str) -> None:
+        self._conductor, self._registry, self._transitions = conductor, registry, transitions
+        self._default_owner = default_owner
+        self._names: list[str] | None = None
+        self._accepting = False
+        registry.listen(self._model_changed, self._alias_changed)
+
+    # Models
+
+    async def register(self, model: str, info: ModelInfo, *, load_now: bool = False, sync: bool = False, last_used: int = 0) -> ModelStatus:
+        """Makes a model known, and has it loaded if asked to.
+
+        Args:
+            model: its id.
+            info: given to the runtime at every load.
+            load_now: load it.
+            sync: wait for the load; without `load_now` without effect.
+            last_used: epoch milliseconds; 0 leaves it to the mesh.
+
+        Raises:
+            Malformed: the id or the type is empty.
+            Conflict: the model exists with other attributes.
+        """
+        self._need(model)
+        if not info.type:
+            raise Malformed(f"model {model}: must provide non-empty model type")
+        now = self._conductor.now()
+        aged = now - (AGE_ON_LOAD if load_now else AGE_ON_REGISTER)
+        used = Millis(min(now, last_used) if last_used > 0 else aged)
+        known = ModelId(model) in self._registry.models
+        await self._change(CreateModel(ModelId(model), info, used))
+        if load_now:
+            return await self._load(ModelId(model), used, sync=sync)
+        return self.status(model) if known else ModelStatus(ModelState.NOT_LOADED)
+
+    async def unregister(self, model: str) -> None:
+        """Forgets a model; an unknown one succeeds.
+
+        Raises:
+            Malformed: the id is empty.
+            Referenced: aliases point at it.
+        """
+        self._need(model)
+        await self._change(DeleteModel(ModelId(model)))
+
+    def status(self, model: str) -> ModelStatus:
+        """How a model is, without using it.
+
+        Raises:
+            Malformed: the id is empty.
+        """
+        self._need(model)
+        pod, record = self._conductor.pod, self._registry.models.get(ModelId(model))
+        refusal = pod.refusal(ModelId(model), record.info, self._conductor.now()) if record else None
+        return model_status(record, pod.id, pod.copy(ModelId(model)), pod.cache.failures.of(ModelId(model)), refusal)
+
+    async def ensure_loaded(self, model: str, *, last_used: int = 0, sync: bool = False) -> ModelStatus:
+        """Has a model loaded and marks it as used then.
+
+        Raises:
+            Malformed: the id is empty.
+            Unknown: there is no such model.
+        """
+        self._need(model)
+        if ModelId(model) not in self._registry.models:
+            raise Unknown(MODEL_NOT_FOUND)
+        return await self._load(ModelId(model), Millis(last_used or self._conductor.now()), sync=sync)
+
+    async def load_or_fail(self, model: ModelId, deadline: float | None) -> None:
+        """Has a model loaded and waits, until `deadline` on the event loop's clock.
+
+        Raises:
+            LoadFailed: it did not load.
+            DeadlineExceeded: the time is over; the load goes on.
+        """
+        record = self._registry.models[model]
+        try:
+            async with asyncio.timeout_at(deadline):
+                copy = await self._conductor.have_loaded(LoadWanted(model, record.info, self._conductor.now(), waits=True))
+        except TimeoutError:
+            raise DeadlineExceeded(f"model {model} was not loaded in time; the load goes on") from None
+        if copy is not None:
+            self._conductor.leave(copy)
+
+    async def _load(self, model: ModelId, last_used: Millis, *, sync: bool) -> ModelStatus:
+        record = self._registry.models.get(model)
+        if record is None:
+            return ModelStatus(ModelState.NOT_FOUND)
+        wanted = LoadWanted(model, record.info, last_used, waits=sync)
+        if not sync:
+            self._conductor.tell(wanted)
+            return self.status(model)
+        try:
+            copy = await self._conductor.have_loaded(wanted)
+        except MeshError as error:
+            status = self.status(model)
+            return status if status.state is ModelState.LOADING_FAILED else ModelStatus(ModelState.LOADING_FAILED, (error.message,))
+        if copy is not None:
+            self._conductor.leave(copy)
+        return self.status(model)
+
+    # Aliases
+
+    async def set_alias(self, edit: SetAlias, *, sync: bool = False, retry: bool = False) -> AliasStatus:
+        """Points an alias at a model; loads and switches as the edit asks.
+
+        Args:
+            edit: what is wanted.
+            sync: wait for the switch, or the load.
+            retry: forget that the target failed to load, as somebody who applies a document again wants.
+
+        Raises:
+            Malformed, Unknown, Conflict, Referenced: as the edit refuses.
+        """
+        if not edit.alias:
+            raise Malformed("Must provide vModelId")
+        if not edit.target:
+            raise Malformed("Must provide targetModelId")
+        before = self._registry.aliases.get(edit.alias)
+        was = self._registry.models.get(before.active) if before else None
+        await self._change(edit if edit.owner or edit.default_owner else _owned(edit, self._default_owner))
+        if retry:
+            self._conductor.tell(FailureCleared(edit.target))
+        record = self._registry.aliases.get(edit.alias)
+        if record is not None and record.in_transition:
+            await self._transitions.follow(edit.alias, record, wait=TRANSITION_WAIT if sync else None, afresh=retry)
+        elif edit.load_now or (was is not None and was.copies and before is not None and before.active != edit.target):
+            last_used = max(was.last_used if was else 0, self._conductor.now() - AGE_ON_LOAD)
+            await self._load(edit.target, Millis(last_used), sync=sync and edit.info is not None)
+        return self.alias_status(edit.alias)
+
+    async def delete_alias(self, alias: str, owner: str = "") -> None:
+        """Removes an alias; an absent one, or one of another owner, succeeds without effect."""
+        if not alias:
+            raise Malformed("Must provide vModelId")
+        await self._change(DeleteAlias(AliasId(alias), owner))
+
+    def alias_status(self, alias: str, owner: str = "") -> AliasStatus:
+        """How an alias is; one of another owner reads as absent.
+
+        Raises:
+            Malformed: the id is empty.
+        """
+        if not alias:
+            raise Malformed("Must provide vModelId")
+        record = self._registry.aliases.get(AliasId(alias))
+        if record is None or (owner and owner != record.owner):
+            return AliasStatus(AliasState.NOT_FOUND)
+        target = self.status(record.target) if record.in_transition else None
+        return AliasStatus(alias_state(record), record.active, record.target, record.owner, self.status(record.active), target)
+
+    # The directory that doors ask
+
+    def ready(self) -> bool:
+        """Whether this pod takes calls."""
+        return self._accepting
+
+    def accept(self, accepting: bool) -> None:
+        """Says whether this pod takes calls."""
+        self._accepting = accepting
+
+    def model_ready(self, name: str) -> bool:
+        """Whether a call for this alias or model would be served now.
+
+        Raises:
+            Unknown: there is no such alias or model.
+        """
+        model = resolve_name(name, self._registry.aliases, self._registry.models)
+        return self._listed(name, model).state == "READY"
+
+    def index(self, *, ready: bool = False, after: str = "", limit: int = 1000) -> Sequence[Listed]:
+        """Aliases, and models without one, by name, from the one following `after`."""
+        if self._names is None:
+            models, aliases = self._registry.models, self._registry.aliases
+            self._names = sorted({*aliases, *(model for model, record in models.items() if not record.refs)})
+        found: list[Listed] = []
+        for name in self._names[bisect_right(self._names, after) :]:
+            try:
+                listed = self._listed(name, resolve_name(name, self._registry.aliases, self._registry.models))
+            except MeshError as error:
+                listed = Listed(name, "", "UNAVAILABLE", error.message)
+            if not ready or listed.state == "READY":
+                found.append(listed)
+                if len(found) == limit:
+                    break
+        return found
+
+    def _listed(self, name: str, model: ModelId) -> Listed:
+        pod, record = self._conductor.pod, self._registry.models[model]
+        copy = pod.copy(model)
+        if copy is not None and copy.state in SERVING:
+            return Listed(name, "", "READY", "")
+        if copy is not None:
+            return Listed(name, "", "LOADING", copy.state.value)
+        refusal = pod.refusal(model, record.info, self._conductor.now())
+        return (
+            Listed(name, "", "UNAVAILABLE", refusal.message) if refusal else Listed(name, "", "READY", "not resident, will load on demand")
+        )
+
+    # The registry
+
+    async def _change(self, edit: Edit) -> None:
+        refusal = await self._registry.change(edit)
+        if refusal is not None:
+            raise refusal
+
+    def _model_changed(self, _model: ModelId, record: ModelRecord | None) -> None:
+        if record is None or not record.copies:
+            self._names = None
+
+    def _alias_changed(self, _alias: AliasId, _record: AliasRecord | None) -> None:
+        self._names = None
+
+    @staticmethod
+    def _need(model: str) -> None:
+        if not model:
+            raise Malformed("must provide non-empty modelId")
+
+
+def _owned(edit: SetAlias, owner: str) -> SetAlias:
+    return replace(edit, default_owner=owner)

@@ -1,0 +1,96 @@
+"""From what a call names to concrete models: headers, the field of the payload, aliases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mesh.core.dataplane import Dataplane, Rule
+from mesh.core.errors import Malformed, Unsupported
+from mesh.core.ids import ModelId
+from mesh.core.journey import resolve_alias, resolve_name
+from mesh.store.registry import Registry
+from mesh.wire import fields
+from mesh.wire.call import Call, Target
+from mesh.wire.headers import target_of
+
+NO_TARGET = "must include mm-model-id header"
+"""Pinned text (reference 3.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A concrete model, and the alias that it was called by."""
+
+    model: ModelId
+    alias: str = ""
+
+
+class Targets:
+    """Finds what calls are for.
+
+    Attributes:
+        dataplane: the rules in force; replaced when their file changes.
+    """
+
+    def __init__(self, registry: Registry, dataplane: Dataplane) -> None:
+        self._registry = registry
+        self.dataplane = dataplane
+
+    def rule(self, method: str) -> Rule:
+        """The rule of a method.
+
+        Raises:
+            Unsupported: the dataplane config does not allow it.
+        """
+        rule = self.dataplane.rule(method)
+        if rule is None:
+            raise Unsupported(f"method {method} is not allowed by the dataplane config")
+        return rule
+
+    def target(self, call: Call, rule: Rule, payload: bytes) -> Target:
+        """What the call names: the door's word, else the payload's field, else the headers.
+
+        Raises:
+            Malformed: nothing, too much or garbage is named.
+        """
+        if call.target is not None:
+            return call.target
+        named = target_of(call.metadata)
+        if rule.path and not (rule.prefer_headers and named is not None):
+            found = fields.read(payload, rule.path)
+            if found is not None:
+                return _target_of_field(found, rule)
+        if named is None:
+            raise Malformed(NO_TARGET)
+        return named
+
+    def resolve(self, target: Target) -> list[Named]:
+        """Concrete models, in the order named; for calls of several, names that do not exist come without a model.
+
+        Raises:
+            Unknown: the one name does not exist.
+        """
+        models, aliases = self._registry.models, self._registry.aliases
+        if target.either is not None:
+            return [Named(resolve_name(target.either, aliases, models), target.either)]
+        if target.aliases:
+            return [Named(resolve_alias(alias, aliases, models), alias) for alias in target.aliases]
+        return [Named(model) for model in target.models]
+
+
+def split(target: Target) -> list[Target]:
+    """One target for each name of a multi-model call."""
+    return [Target(models=(model,)) for model in target.models] + [Target(aliases=(alias,)) for alias in target.aliases]
+
+
+def _target_of_field(found: bytes, rule: Rule) -> Target:
+    try:
+        name = found.decode()
+    except UnicodeDecodeError as error:
+        raise Malformed(f"the model id in field {'.'.join(map(str, rule.path))} is not UTF-8 at byte {error.start}") from None
+    if not name:
+        raise Malformed(f"the {'vmodel' if rule.alias else 'model'} id in field {'.'.join(map(str, rule.path))} must be non-empty")
+    if rule.prefer_headers or rule.alias:
+        # A name that is no alias is tried as a model id.
+        return Target(either=name)
+    return Target(models=(ModelId(name),))

@@ -1,0 +1,118 @@
+"""A call made as bytes on a channel: one message or a stream, each way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+
+import grpc
+from grpc import aio
+
+from mesh.core.errors import Code, MeshError
+from mesh.wire.call import Answer, Metadata, RuntimeStatus
+from mesh.wire.headers import from_runtime
+
+_METHODS_KEPT = 256
+"""Prepared methods a channel keeps; callers may send any number of method names."""
+
+
+class Exchange:
+    """Calls of any method on one channel; payloads stay bytes."""
+
+    def __init__(self, channel: aio.Channel) -> None:
+        self._channel = channel
+        self._unary: OrderedDict[str, aio.UnaryUnaryMultiCallable[bytes, bytes]] = OrderedDict()
+
+    async def unary(self, method: str, payload: bytes, metadata: Metadata, timeout: float | None) -> Answer:
+        """One message each way; `timeout` in seconds.
+
+        Raises:
+            RuntimeStatus: the answer was another status than OK.
+        """
+        call = self._method(method)(payload, timeout=timeout, metadata=aio.Metadata(*metadata))
+        try:
+            reply = await call
+            return Answer(reply, plain(await call.initial_metadata()), plain(await call.trailing_metadata()))
+        except aio.AioRpcError as error:
+            raise status_of(error) from None
+
+    def stream(self, method: str, requests: AsyncIterator[bytes], metadata: Metadata, timeout: float | None) -> StreamCall:
+        """Any number of messages each way."""
+        multi: aio.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(f"/{method}")
+        return StreamCall(multi(timeout=timeout, metadata=aio.Metadata(*metadata)), requests)
+
+    def _method(self, method: str) -> aio.UnaryUnaryMultiCallable[bytes, bytes]:
+        found = self._unary.get(method)
+        if found is None:
+            found = self._unary[method] = self._channel.unary_unary(f"/{method}")
+            if len(self._unary) > _METHODS_KEPT:
+                self._unary.popitem(last=False)
+        return found
+
+
+class StreamCall:
+    """One stream; requests are pumped by a task of its own."""
+
+    def __init__(self, call: aio.StreamStreamCall[bytes, bytes], requests: AsyncIterator[bytes]) -> None:
+        self._call = call
+        self._fault: MeshError | None = None
+        self._pump = asyncio.get_running_loop().create_task(self._send(requests))
+        self.headers: Metadata = ()
+        self.trailers: Metadata = ()
+
+    async def next(self) -> bytes | None:
+        """The next response message; None after the last.
+
+        Raises:
+            RuntimeStatus: the stream ended with another status than OK.
+            MeshError: a request message was refused on the way.
+        """
+        try:
+            message = await self._call.read()
+            if isinstance(message, bytes):
+                self.headers = self.headers or plain(await self._call.initial_metadata())
+                return message
+            await self._end()
+            return None
+        except aio.AioRpcError as error:
+            raise self._fault or status_of(error) from None
+        except asyncio.CancelledError:
+            if self._fault is not None:
+                raise self._fault from None
+            raise
+
+    async def _end(self) -> None:
+        self.trailers = plain(await self._call.trailing_metadata())
+        code = await self._call.code()
+        if self._fault is not None:
+            raise self._fault
+        if code is not grpc.StatusCode.OK:
+            raise RuntimeStatus(Code[code.name], await self._call.details() or "", self.headers, self.trailers)
+
+    async def _send(self, requests: AsyncIterator[bytes]) -> None:
+        try:
+            async for message in requests:
+                await self._call.write(message)
+            await self._call.done_writing()
+        except MeshError as error:
+            self._fault = error
+            self._call.cancel()
+        except (aio.AioRpcError, asyncio.InvalidStateError):
+            # The stream ended from the other side; its status is read there.
+            pass
+
+    def cancel(self) -> None:
+        """Ends the stream from this side."""
+        self._pump.cancel()
+        self._call.cancel()
+
+
+def plain(metadata: object) -> Metadata:
+    """gRPC's metadata as pairs, without what belongs to the transport."""
+    return from_runtime(tuple((str(key), value) for key, value in metadata or ()))  # type: ignore[attr-defined]
+
+
+def status_of(error: aio.AioRpcError) -> RuntimeStatus:
+    """A status that was answered, with its trailers."""
+    return RuntimeStatus(Code[error.code().name], error.details() or "", plain(error.initial_metadata()), plain(error.trailing_metadata()))
