@@ -109,6 +109,13 @@ def test_configured_headers_stand_in_the_lines_of_their_request_only(capsys: pyt
     assert set(after) == {"ts", "level", "logger", "message"}
 
 
+def test_without_configuration_no_header_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.setup("INFO")
+    with logs.request((("x-request-id", "7"),)):
+        logging.getLogger("a").info("x", stack_info=True)
+    assert set(lines(capsys)[0]) == {"ts", "level", "logger", "message", "stack"}
+
+
 async def test_requests_at_the_same_time_keep_their_headers_apart(capsys: pytest.CaptureFixture[str]) -> None:
     logs.setup("INFO", '{"id": "request_id"}')
     barrier = asyncio.Barrier(3)
