@@ -10,7 +10,6 @@ from tests.support.client import AliasStatus, Client, Status, answer, refused
 from tests.support.mesh import RuntimeProcess
 from tests.support.waiting import until
 
-
 INFO = mm.ModelInfo(type="example")
 
 

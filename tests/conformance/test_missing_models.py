@@ -59,7 +59,7 @@ def test_a_runtime_that_never_finds_the_model_ends_the_call(client: Client, runt
     client.loaded(model)
     with pytest.raises(RpcError) as caught:
         client.predict(model, "test:error:code=NOT_FOUND:message=nothing of that name")
-    assert caught.value.code() in (StatusCode.INTERNAL, StatusCode.NOT_FOUND)  # type: ignore[attr-defined]
+    assert caught.value.code() in (StatusCode.INTERNAL, StatusCode.NOT_FOUND)
     assert runtime.loads(model) <= 9
 
 
