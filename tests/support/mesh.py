@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ class RuntimeProcess:
         self.port: int | None = None if socket else 0
         self.serving_port: int | None = 0 if separate else None
         self._channel: grpc.Channel | None = None
+        self._lines: list[dict[str, Any]] = []
+        self._read = 0
         self.start()
 
     def start(self) -> None:
@@ -86,11 +89,16 @@ class RuntimeProcess:
             self.do("behave", **before)
 
     def journal(self) -> list[dict[str, Any]]:
-        """Every line, of all lives of the runtime."""
-        if not self.journal_path.exists():
-            return []
-        # A last line without its end is still being written.
-        return [json.loads(line) for line in self.journal_path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        """Every line, of all lives of the runtime; `n` counts through."""
+        if self.journal_path.exists():
+            with self.journal_path.open("rb") as file:
+                file.seek(self._read)
+                # A last line without its end is still being written.
+                complete, end, _ = file.read().rpartition(b"\n")
+            self._read += len(complete) + len(end)
+            for line in complete.splitlines():
+                self._lines.append(json.loads(line) | {"n": len(self._lines)})
+        return self._lines
 
     def seen(self, call: str, model: str | None = None, at: str = "start") -> list[dict[str, Any]]:
         """The lines of one kind of call, in order."""
@@ -165,7 +173,7 @@ class RouterProcess:
             raise Died(f"the router ended with {self.process.returncode}:\n{self.process.tail()}")
         return bool(self.process.events("listening")) and self.probe("/ready") == 200
 
-    @property
+    @cached_property
     def ports(self) -> dict[str, int]:
         """Of its doors: `grpc`, `rest`, `probe`, `metrics`."""
         return {name: port for name, port in self.process.event("listening").items() if isinstance(port, int)}

@@ -64,8 +64,9 @@ class Server:
     def events(self, name: str) -> list[dict[str, Any]]:
         """The JSON lines of its output with this `event`."""
         found = []
-        for line in self.output().splitlines():
-            if line.startswith("{") and line.endswith("}") and f'"{name}"' in line:
+        for line in self.output().splitlines(keepends=True):
+            # A line without its end is still being written.
+            if line.startswith("{") and line.endswith("}\n") and f'"{name}"' in line:
                 value = json.loads(line)
                 if value.get("event") == name:
                     found.append(value)
