@@ -1,0 +1,156 @@
+"""The REST door's listener: uvicorn inside the event loop that runs already, without its signal handlers, logs and processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import math
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mesh.core.errors import Conflict, Leaving, Malformed
+from mesh.doors.rest import errors
+from mesh.doors.rest.tls import TlsFiles
+
+KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open; longer than the 60 s of common proxies, so that they close first."""
+
+BACKLOG = 2048
+"""Connections that may wait to be accepted; uvicorn's default."""
+
+
+class RestServer:
+    """One listener. `start` and `stop` are called once each, in the loop that serves."""
+
+    def __init__(self, app: ASGIApp, *, host: str, port: int, tls: TlsFiles | None = None) -> None:
+        """Nothing is bound yet; port 0 means any free one."""
+        self._app = app
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    async def start(self) -> int:
+        """Binds and serves; returns the port.
+
+        Raises:
+            Conflict: the port is taken.
+            Malformed: the address or port cannot be bound, or a TLS file is wrong.
+        """
+        context = self._tls.context() if self._tls else None
+        listener = listen(self._host, self._port)
+        config = uvicorn.Config(
+            self._call,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE,
+            ssl_context_factory=(lambda *_: context) if context else None,
+        )
+        self._server = _Server(config)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+        started = asyncio.create_task(self._server.up.wait())
+        await asyncio.wait((self._serving, started), return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            started.cancel()
+            listener.close()
+            self._serving.result()
+        port: int = listener.getsockname()[1]
+        return port
+
+    async def stop(self, grace_s: float) -> None:
+        """Stops accepting at once, lets calls in progress end for `grace_s` seconds, then ends them with 503."""
+        if self._server is None or self._serving is None:
+            return
+        self._stopping = True
+        # uvicorn takes whole seconds only and would cancel at once for 0.
+        self._server.config.timeout_graceful_shutdown = max(1, math.ceil(grace_s))
+        self._server.should_exit = True
+        try:
+            async with asyncio.timeout(grace_s):
+                await asyncio.shield(self._serving)
+        except TimeoutError:
+            await self._end()
+        self._server = self._serving = None
+
+    async def _end(self) -> None:
+        assert self._server is not None
+        assert self._serving is not None
+        calls = list(self._server.server_state.tasks)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        for connection in list(self._server.server_state.connections):
+            connection.transport.close()
+        self._server.force_exit = True
+        await self._serving
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except asyncio.CancelledError:
+            if not self._stopping or started:
+                raise
+            answer = errors.of_mesh_error(Leaving("this router is shutting down; call again, another one will answer"))
+            await answer(scope, receive, send)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.up.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals belong to the process, not to one of its doors."""
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket that shares its port with nobody.
+
+    Raises:
+        Conflict: the port is taken.
+        Malformed: the address is not one of this machine, or the port needs privileges.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except OSError as error:
+        raise Malformed(f"REST: {host!r} is no address of this machine (MESH_BIND_ADDRESS): {error.strerror}") from None
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # Connections of a router that has just ended linger; this does not let two listeners share a port.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise Conflict(f"REST: port {port} on {host} is taken; end what listens there or set REST_PROXY_LISTEN_PORT") from None
+        raise Malformed(f"REST: port {port} on {host} cannot be bound (REST_PROXY_LISTEN_PORT): {error.strerror}") from None
+    return listener
