@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from grpc import StatusCode
 
 from mesh.protocols import model_mesh_pb2 as mm
 from tests.support.client import Client, Status, answer, example, refused
+from tests.support.mesh import a_mesh
+from tests.support.runtime_state import Behaviour
 
 TAS = "com.ibm.watson.tas.proto.TasRuntime"
 MM = "mmesh.ModelMesh"
@@ -36,6 +40,14 @@ def test_the_old_service_has_the_other_methods_too(client: Client, model: str) -
 def test_the_old_service_refuses_in_the_same_words(client: Client) -> None:
     with refused(StatusCode.INVALID_ARGUMENT, exactly="must provide non-empty modelId"):
         client.raw(f"{TAS}/getModelStatus", b"")
+
+
+def test_a_runtime_of_the_old_service_is_served(tmp_path: Path, model: str) -> None:
+    with a_mesh(tmp_path, Behaviour(old_service=True)) as mesh:
+        mesh.client.register(model)
+        assert mesh.client.said(model) == answer(model)
+        mesh.client.unregister(model)
+        mesh.runtime.awaited("unloadModel", model, at="end")
 
 
 def test_the_old_header_names_a_model(client: Client, model: str) -> None:

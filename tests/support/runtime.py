@@ -19,6 +19,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mesh.protocols import inference_pb2_grpc as v2_grpc
+from mesh.protocols import model_runtime_pb2 as spi_messages
 from mesh.protocols import model_runtime_pb2_grpc as spi_grpc
 from tests.support import stubs
 from tests.support.runtime_services import V2, Predictor, Spi
@@ -30,6 +31,7 @@ from tests.support.protocols import example_pb2_grpc as example_grpc  # noqa: E4
 
 CONTROL = "/support.RuntimeControl/do"
 """Takes and answers JSON; see `Runtime.do`."""
+OLD_SERVICE = "com.ibm.watson.tas.internal.proto.ModelServer"
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 OPTIONS = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
@@ -69,7 +71,13 @@ class Runtime:
     async def start(self) -> None:
         """Listens; the ports are known afterwards."""
         management = self._server()
-        spi_grpc.add_ModelRuntimeServicer_to_server(Spi(self.state), management)
+        spi = Spi(self.state)
+        if self.state.behaviour.old_service:
+            methods = ("runtimeStatus", "loadModel", "unloadModel", "predictModelSize", "modelSize")
+            handlers = {name: _handler(spi, name) for name in methods}
+            management.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(OLD_SERVICE, handlers),))
+        else:
+            spi_grpc.add_ModelRuntimeServicer_to_server(spi, management)
         if self.state.behaviour.health:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, management)
             await self._health.set("", SERVING)
@@ -147,6 +155,12 @@ class Runtime:
     async def _do(self, request: dict[str, Any], context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         # gRPC takes None for a broken message.
         return {"answer": await self.do(**request)}
+
+
+def _handler(spi: Spi, method: str) -> grpc.RpcMethodHandler[Any, Any]:
+    name = method[0].upper() + method[1:]
+    request, response = getattr(spi_messages, f"{name}Request"), getattr(spi_messages, f"{name}Response")
+    return grpc.unary_unary_rpc_method_handler(getattr(spi, method), request.FromString, response.SerializeToString)
 
 
 async def _main() -> None:

@@ -49,6 +49,8 @@ class Behaviour:
     """So many of the next unloads fail."""
     health: bool = False
     """Whether grpc.health.v1 is served beside the management interface."""
+    old_service: bool = False
+    """The SPI is served under the name that it had before ModelMesh, and under no other."""
     starting_polls: int = 0
     """So many status calls are answered with STARTING first."""
     failing: bool = False
