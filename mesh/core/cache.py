@@ -146,7 +146,7 @@ class Cache:
             copy.calls += copy.waiting
             copy.last_used = max(copy.last_used, self.now) if copy.urgent else copy.last_used
         copy.waiting = 0
-        self.order(ReleaseWaiters(copy.id.model, outcome, error))
+        self.order(ReleaseWaiters(copy.id.model, outcome, error, copy.id if outcome is Outcome.ENTERED else None))
 
     def unload(self, copy: Copy, why: str, after: Millis = Millis(0)) -> None:
         """Has the runtime give a copy's memory back, at once."""

@@ -71,11 +71,16 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ReleaseWaiters:
-    """Ends the waiting of all who wait for a model's copy."""
+    """Ends the waiting of all who wait for a model.
+
+    Attributes:
+        copy: the one entered; the same decision may have sent it draining already.
+    """
 
     model: ModelId
     outcome: Outcome
     error: MeshError | None = None
+    copy: CopyId | None = None
 
 
 @dataclass(frozen=True, slots=True)

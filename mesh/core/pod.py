@@ -47,9 +47,7 @@ class Pod:
         predicts: whether the runtime is asked for a size before a load, until it says that it cannot.
     """
 
-    def __init__(
-        self, pod: PodId, policy: Policy, *, labels: Sequence[str] = (), watched: bool = False, predicts: bool = True
-    ) -> None:
+    def __init__(self, pod: PodId, policy: Policy, *, labels: Sequence[str] = (), watched: bool = False, predicts: bool = True) -> None:
         self.id = pod
         self.labels = labels
         self.constraints = Constraints()

@@ -32,7 +32,7 @@ class LoadQueue:
         self._size -= 1
 
     def pop(self) -> Copy | None:
-        """The next copy to load; it must leave the state `queued` at once."""
+        """The next copy to load; it must leave the state `queued` at once, which withdraws it."""
         while self._heap:
             rank, _, _, copy = heapq.heappop(self._heap)
             if copy.state is not State.QUEUED:
@@ -41,7 +41,6 @@ class LoadQueue:
                 # Its callers left: the load goes on, behind those that somebody waits for.
                 self._file(copy)
                 continue
-            self._size -= 1
             return copy
         return None
 

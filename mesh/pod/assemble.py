@@ -33,6 +33,7 @@ from mesh.runtime.handshake import Runtime, meet
 from mesh.settings import Settings
 from mesh.store.memory import MemoryRegistry
 from mesh.store.registry import Registry
+from mesh.telemetry.lag import watch_lag
 from mesh.telemetry.metrics import Gauges, Metrics
 from mesh.wire.exchange import Exchange
 
@@ -40,9 +41,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT_RUNTIMES = ("127.0.0.1:8085", "unix:/tmp/mmesh/grpc.sock")
 """Tried in turn when no address is set (reference 2.2)."""
-
-LAG_PERIOD = 0.5
-"""Seconds between looks at how late the event loop is."""
 
 
 @dataclass
@@ -115,7 +113,7 @@ async def start(settings: Settings, metrics: Metrics) -> LivingPod:
     living = _join(settings, metrics, registry, runtime, pod, Targets(registry, dataplane))
     if watched:
         living.run(health.watch(runtime.spi.channel, living.conductor.tell))
-    living.run(_measure_lag(metrics))
+    living.run(watch_lag(metrics))
     log.info(
         "the runtime is ready",
         extra={
@@ -181,14 +179,6 @@ def _watch_files(settings: Settings, living: LivingPod, pod: Pod, targets: Targe
             file = LiveFile(path, apply)
             file.load()
             living.run(file.watch())
-
-
-async def _measure_lag(metrics: Metrics) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        begun = loop.time()
-        await asyncio.sleep(LAG_PERIOD)
-        metrics.loop_lag(max(0.0, loop.time() - begun - LAG_PERIOD) * 1000)
 
 
 def _gauges(living: LivingPod) -> Gauges:

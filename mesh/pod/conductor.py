@@ -11,7 +11,7 @@ from mesh.core.copies import Copy
 from mesh.core.errors import MeshError
 from mesh.core.events import Event, LoadWanted, TimePassed
 from mesh.core.ids import ModelId
-from mesh.core.instructions import Instruction, Outcome, ReleaseWaiters
+from mesh.core.instructions import Instruction, ReleaseWaiters
 from mesh.core.pod import Pod
 from mesh.core.units import Millis
 from mesh.pod.clock import Clock
@@ -111,7 +111,7 @@ class Conductor:
             self._hands.carry_out(instruction)
 
     def _release(self, release: ReleaseWaiters) -> None:
-        copy = self.pod.copy(release.model) if release.outcome is Outcome.ENTERED else None
+        copy = self.pod.cache.copy(release.copy) if release.copy is not None else None
         for future in self._waiting.pop(release.model, ()):
             if not future.done():
                 future.set_result(copy if copy is not None else release.error)
