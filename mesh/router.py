@@ -21,7 +21,7 @@ from mesh.doors.metrics import metrics_door
 from mesh.doors.probes import Answer, Prestop, probes
 from mesh.doors.rest.app import create_app
 from mesh.doors.rest.server import RestServer
-from mesh.doors.rest.tls import TlsFiles
+from mesh.doors.tls import TlsFiles
 from mesh.pod.assemble import LivingPod, start
 from mesh.pod.facts import Facts
 from mesh.settings import Settings

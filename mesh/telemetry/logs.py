@@ -25,6 +25,10 @@ _wanted: dict[str, str] = {}
 _writing = threading.Lock()
 
 
+_CHATTY = ("grpc", "asyncio", "httpx", "httpcore", "hpack")
+"""Libraries that at DEBUG say more a call than the router does."""
+
+
 def setup(level: str = "INFO", request_headers: str = "") -> None:
     """Sends the log of the whole process to standard output; a second call replaces what the first one set.
 
@@ -46,6 +50,8 @@ def setup(level: str = "INFO", request_headers: str = "") -> None:
         root.removeHandler(handler)
     root.addHandler(_Lines())
     root.setLevel(name)
+    for library in _CHATTY:
+        logging.getLogger(library).setLevel(max(logging.getLevelName(name), logging.WARNING))
 
 
 def parse_request_headers(text: str) -> dict[str, str]:

@@ -14,8 +14,7 @@ from mesh import __version__
 from mesh.core.errors import Malformed
 from mesh.doors.grpc import inference, management
 from mesh.doors.grpc.proxy import Proxy
-from mesh.doors.rest.tls import TlsFiles
-from mesh.doors.tls import grpc_credentials
+from mesh.doors.tls import TlsFiles, grpc_credentials
 from mesh.pod.assemble import LivingPod
 from mesh.settings import Settings
 
