@@ -43,7 +43,7 @@ class RestServer:
             Conflict: the port is taken.
             Malformed: the address or port cannot be bound, or a TLS file is wrong.
         """
-        context = self._tls.context() if self._tls else None
+        secured = self._tls.context() if self._tls else None
         listener = listen(self._host, self._port)
         config = uvicorn.Config(
             self._call,
@@ -58,7 +58,7 @@ class RestServer:
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE,
-            ssl_context_factory=(lambda *_: context) if context else None,
+            ssl_context_factory=(lambda *_: secured) if secured else None,
         )
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
