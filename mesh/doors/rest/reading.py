@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Mapping
 
@@ -105,7 +106,7 @@ def _lenient(body: bytes, first: json.JSONDecodeError) -> object:
     error = first
     if b"NaN" in body or b"Infinity" in body:
         try:
-            document = json.loads(body.decode(), parse_int=_whole)
+            document = json.loads(body.decode(), parse_int=_whole, parse_float=_real)
             orjson.dumps(document)  # refuses lone surrogates, which protobuf cannot carry
             return document
         except json.JSONDecodeError as found:
@@ -117,10 +118,16 @@ def _lenient(body: bytes, first: json.JSONDecodeError) -> object:
 
 def _whole(digits: str) -> int | float:
     """As orjson: a whole number beyond 64 bits is a float."""
-    if len(digits) < 19:
-        return int(digits)
     value = int(digits) if len(digits) < 21 else 2**64
-    return value if -(2**63) <= value < 2**64 else float(digits)
+    return value if -(2**63) <= value < 2**64 else _real(digits)
+
+
+def _real(digits: str) -> float:
+    """As orjson: a number too large for a double is no infinity but a mistake."""
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"the number {digits[:40]} is too large")
+    return value
 
 
 def _too_large(what: str, limit: int) -> TooLarge:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mesh.core.errors import Conflict, Leaving, Malformed
 from mesh.doors.rest import errors
-from mesh.doors.rest.tls import TlsFiles
+from mesh.doors.tls import TlsFiles, context
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays open; longer than the 60 s of common proxies, so that they close first."""
@@ -43,7 +43,7 @@ class RestServer:
             Conflict: the port is taken.
             Malformed: the address or port cannot be bound, or a TLS file is wrong.
         """
-        secured = self._tls.context() if self._tls else None
+        secured = context(self._tls) if self._tls else None
         listener = listen(self._host, self._port)
         config = uvicorn.Config(
             self._call,
