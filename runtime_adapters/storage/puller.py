@@ -7,12 +7,13 @@ import logging
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from runtime_adapters.errors import AdapterError, InvalidRequest
+from runtime_adapters.errors import AdapterError
 from runtime_adapters.paths import clamp, folder_name
 from runtime_adapters.storage import tree
 from runtime_adapters.storage.keys import ModelKey
-from runtime_adapters.storage.parameters import Parameters, resolve
-from runtime_adapters.storage.sources import Source, claim, local
+from runtime_adapters.storage.parameters import resolve
+from runtime_adapters.storage.providers import source
+from runtime_adapters.storage.sources import Source
 from runtime_adapters.turns import to_end
 
 log = logging.getLogger(__name__)
@@ -48,12 +49,12 @@ class Puller:
         final = self.folder(model_id)
         model, schema = local_names(path, key.schema_path)
         try:
-            source = self._source(key)
+            origin = self._source(key)
             staged = await to_end(asyncio.to_thread(tree.staging, final))
             try:
-                await source.fetch(path, staged / model)
+                await origin.fetch(path, staged / model)
                 if schema and key.schema_path:
-                    await source.fetch(key.schema_path, staged / schema)
+                    await origin.fetch(key.schema_path, staged / schema)
                 await to_end(asyncio.to_thread(tree.publish, staged, final))
             finally:
                 await to_end(asyncio.to_thread(tree.remove, staged))
@@ -82,14 +83,7 @@ class Puller:
                 tree.remove(entry)
 
     def _source(self, key: ModelKey) -> Source:
-        parameters: Parameters = resolve(self._config, key)
-        match parameters["type"]:
-            case "pvc":
-                return claim(parameters, self._mounts)
-            case "local" | "file":
-                return local(parameters)
-            case other:
-                raise InvalidRequest(f"storage type {other!r} is not supported; known are azure, gcs, http, https, local, pvc, s3")
+        return source(resolve(self._config, key), self._mounts, key.storage_key)
 
 
 def local_names(path: str, schema_path: str | None) -> tuple[str, str | None]:

