@@ -135,8 +135,8 @@ def _move_references(records: Transaction, before: AliasRecord | None, after: Al
     new = {after.active, after.target} if after else set()
     for model in new - old:
         record = records.model(model)
-        if record is not None:
-            records.put_model(model, record.with_(refs=record.refs + 1))
+        assert record is not None, "an alias is pointed at models that exist"
+        records.put_model(model, record.with_(refs=record.refs + 1))
     for model in old - new:
         record = records.model(model)
         if record is not None:

@@ -66,3 +66,7 @@ class Failures:
         """Forgets a model's failures; whether there was one."""
         self.timers.drop(model)
         return self._failures.pop(model, None) is not None
+
+    def take_due(self, now: Millis) -> list[tuple[ModelId, Failure]]:
+        """Failures whose pause is over, each once."""
+        return [(model, self._failures[model]) for model in self.timers.take_due(now)]

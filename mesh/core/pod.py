@@ -190,14 +190,11 @@ class Pod:
 
     def _time_passed(self) -> None:
         cache = self.cache
-        for copy_id in cache.timers.take_due(cache.now):
-            copy = cache.copy(copy_id)
-            if copy is not None:
-                self._apply(copy, TimePassed())
-        for model in cache.failures.timers.take_due(cache.now):
-            failure = cache.failures.of(model)
-            if failure is not None and failure.by_itself:
+        for copy in filter(None, map(cache.copy, cache.timers.take_due(cache.now))):
+            self._apply(copy, TimePassed())
+        for model, failure in cache.failures.take_due(cache.now):
+            if failure.by_itself:
                 self._wanted(LoadWanted(model, failure.info, failure.last_used))
-            elif failure is not None:
+            else:
                 cache.failures.clear(model)
                 cache.change(ClearFailure(model, self.id))

@@ -21,6 +21,10 @@ class Recency:
         self._count = 0
         self._alive = 0
 
+    def __len__(self) -> int:
+        """Entries, those of copies that serve no more included."""
+        return len(self._heap)
+
     def add(self, copy: Copy) -> None:
         """Files a copy that serves from now on."""
         self._count += 1

@@ -121,9 +121,9 @@ def _load_failed(cache: Cache, copy: Copy, event: LoadFailed) -> None:
 
 
 def _doubt_ended(cache: Cache, copy: Copy, event: TimePassed) -> None:
-    if copy.doubt is not None:
-        _fail(cache, copy, copy.doubt)
-        cache.unload(copy, f"load failed: {copy.doubt}", UNLOAD_AFTER_FAILURE)
+    assert copy.doubt is not None, "nothing else is timed while a copy loads"
+    _fail(cache, copy, copy.doubt)
+    cache.unload(copy, f"load failed: {copy.doubt}", UNLOAD_AFTER_FAILURE)
 
 
 def _fail(cache: Cache, copy: Copy, error: errors.LoadFailed) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesh.core.events import LastCallEnded, RuntimeForgot, TimePassed
+from mesh.core.events import LastCallEnded, ModelDeleted, RuntimeForgot, TimePassed
 from mesh.core.ids import ModelId
 from mesh.core.instructions import Outcome
 from mesh.core.units import Units
@@ -190,3 +190,32 @@ def test_an_unload_that_failed_for_good_is_tried_rarely() -> None:
     due = stage.pod.next_due()
     assert due is not None
     assert due > stage.now + 10_000
+
+
+def test_a_claim_waits_while_all_that_could_go_is_still_coming() -> None:
+    stage = Stage(capacity=250, default=100, slots=3)
+    assert [stage.want(name) for name in "abc"] == [["load a#1"], ["load b#1"], []]
+    assert stage.states()["c#1"] == "claiming"
+    stage.loaded("a#1")
+    assert stage.states()["a#1"] == "draining"
+    assert stage.leave_all("a") == ["unload a#1"]
+    assert stage.unloaded("a#1") == ["load c#1"]
+
+
+def test_the_oldest_is_told_without_evicting_it() -> None:
+    stage = Stage().holding(["a", "b"])
+    stage.later(1)
+    stage.enter("a")
+    oldest = stage.pod.cache.recency.oldest()
+    assert oldest is not None
+    assert str(oldest.id) == "b#1"
+    assert Stage().pod.cache.recency.oldest() is None
+
+
+def test_entries_of_copies_that_went_do_not_pile_up() -> None:
+    stage = Stage(capacity=100_000, default=10)
+    for name in names(500):
+        stage.holding([name])
+        stage.tell(ModelDeleted(ModelId(name)))
+        stage.unloaded(f"{name}#1")
+    assert len(stage.pod.cache.recency) <= 64

@@ -1,0 +1,277 @@
+"""An alias moves from one model to the next without a call noticing, and counts references without losing one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.core.aliases import DeleteAlias, EndTransition, SetAlias
+from mesh.core.errors import Conflict, Malformed, MeshError, Referenced, Unknown
+from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.policy import AGE_ON_LOAD, AGE_ON_REGISTER
+from mesh.core.records import AliasRecord, ModelInfo
+from mesh.core.units import Millis
+from tests.unit.core.records import Tables
+
+A = AliasId("a")
+INFO = ModelInfo("sklearn", "path")
+NOW = Millis(10**12)
+POD = PodId("pod")
+
+
+def point(tables: Tables, target: str, *, info: ModelInfo | None = INFO, **options: Any) -> MeshError | None:
+    return tables.apply(SetAlias(A, ModelId(target), NOW, info=info, auto_delete=True, **options))
+
+
+def loaded(tables: Tables, model: str, *, ready: bool = True, copies: int = 1) -> None:
+    pods = {PodId(f"pod{number}"): Millis(1) for number in range(copies)}
+    tables.models[model] = tables.models[model].with_(copies=pods, ready=pods if ready else {})
+
+
+def refs(tables: Tables) -> dict[str, int]:
+    return {name: record.refs for name, record in tables.models.items()}
+
+
+def test_a_new_alias_points_at_its_model_at_once() -> None:
+    tables = Tables()
+    assert point(tables, "m1", owner="isvc") is None
+    alias = tables.aliases["a"]
+    assert (alias.active, alias.target, alias.owner, alias.in_transition) == ("m1", "m1", "isvc", False)
+    assert refs(tables) == {"m1": 1}
+
+
+def test_a_new_model_counts_as_used_an_hour_ago_if_it_is_to_be_loaded_else_six() -> None:
+    tables = Tables()
+    point(tables, "m1", load_now=True)
+    assert tables.models["m1"].last_used == NOW - AGE_ON_LOAD
+    other = Tables()
+    point(other, "m1")
+    assert other.models["m1"].last_used == NOW - AGE_ON_REGISTER
+
+
+def test_without_a_copy_of_the_active_model_the_alias_switches_at_once_and_the_old_model_goes() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    point(tables, "m2")
+    assert tables.aliases["a"].active == "m2"
+    assert refs(tables) == {"m2": 1}
+
+
+def test_while_the_active_model_serves_the_alias_waits_for_its_target() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    loaded(tables, "m1")
+    point(tables, "m2")
+    assert (tables.aliases["a"].active, tables.aliases["a"].target) == ("m1", "m2")
+    assert refs(tables) == {"m1": 1, "m2": 1}
+
+
+def test_a_target_inherits_how_recently_the_active_model_was_used() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    tables.models["m1"] = tables.models["m1"].with_(last_used=Millis(77))
+    point(tables, "m2")
+    assert tables.models["m2"].last_used == 77
+
+
+def test_a_target_that_serves_already_is_switched_to_at_once() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    point(tables, "m2", load_now=True)
+    loaded(tables, "m2")
+    point(tables, "m1")
+    loaded(tables, "m1")
+    assert tables.aliases["a"].active == "m2"
+    point(tables, "m1")
+    assert tables.apply(EndTransition(A, ModelId("m2"), ModelId("m1"), loaded=True)) is None
+    assert tables.aliases["a"].active == "m1"
+
+
+def test_force_switches_at_once() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    loaded(tables, "m1")
+    point(tables, "m2", force=True)
+    assert tables.aliases["a"].active == "m2"
+    assert refs(tables) == {"m2": 1}
+
+
+def test_force_on_a_pending_target_leaks_no_reference() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    loaded(tables, "m1")
+    point(tables, "m2")
+    point(tables, "m2", force=True)
+    assert refs(tables) == {"m2": 1}
+
+
+def test_setting_the_pending_target_again_joins_the_transition() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    loaded(tables, "m1")
+    point(tables, "m2")
+    before = dict(tables.models)
+    assert point(tables, "m2") is None
+    assert tables.models == before
+
+
+def test_going_back_to_the_active_model_drops_the_pending_target() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    loaded(tables, "m1")
+    point(tables, "m2")
+    point(tables, "m1")
+    assert (tables.aliases["a"].active, tables.aliases["a"].target) == ("m1", "m1")
+    assert refs(tables) == {"m1": 1}
+
+
+def test_a_superseded_target_goes() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    loaded(tables, "m1", copies=2)
+    point(tables, "m2")
+    loaded(tables, "m2")
+    point(tables, "m3")
+    assert refs(tables) == {"m1": 1, "m3": 1}
+
+
+def test_a_model_that_was_not_made_by_an_alias_survives_it() -> None:
+    tables = Tables()
+    tables.apply(SetAlias(A, ModelId("kept"), NOW, info=INFO))
+    tables.apply(DeleteAlias(A))
+    assert refs(tables) == {"kept": 0}
+
+
+def test_a_transition_ends_with_the_target_active_and_the_old_model_gone() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    loaded(tables, "m1")
+    point(tables, "m2")
+    tables.apply(EndTransition(A, ModelId("m1"), ModelId("m2"), loaded=True))
+    assert tables.aliases["a"].active == "m2"
+    assert refs(tables) == {"m2": 1}
+
+
+def test_a_target_that_does_not_load_leaves_the_old_one_serving() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    loaded(tables, "m1")
+    point(tables, "m2")
+    failed = EndTransition(A, ModelId("m1"), ModelId("m2"), loaded=False)
+    tables.apply(failed)
+    tables.apply(failed)
+    assert (tables.aliases["a"].active, tables.aliases["a"].failed) == ("m1", True)
+    assert refs(tables) == {"m1": 1, "m2": 1}
+
+
+def test_a_transition_that_was_superseded_or_whose_alias_is_gone_ends_without_effect() -> None:
+    tables = Tables()
+    assert tables.apply(EndTransition(A, ModelId("m1"), ModelId("m2"), loaded=True)) is None
+    point(tables, "m1")
+    tables.apply(EndTransition(A, ModelId("m0"), ModelId("m2"), loaded=True))
+    assert tables.aliases["a"].active == "m1"
+
+
+def test_deleting_an_alias_deletes_what_it_made() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    loaded(tables, "m1")
+    point(tables, "m2")
+    assert tables.apply(DeleteAlias(A)) is None
+    assert (tables.aliases, tables.models) == ({}, {})
+    assert tables.apply(DeleteAlias(A)) is None
+
+
+def test_only_the_owner_deletes() -> None:
+    tables = Tables()
+    point(tables, "m1", owner="isvc")
+    tables.apply(DeleteAlias(A, "ksp"))
+    assert "a" in tables.aliases
+    tables.apply(DeleteAlias(A, "isvc"))
+    assert tables.aliases == {}
+
+
+def test_another_owner_is_refused_in_the_pinned_words() -> None:
+    tables = Tables()
+    point(tables, "m1", owner="owner1")
+    assert point(tables, "m1") is None
+    refusal = point(tables, "m2", owner="owner2")
+    assert isinstance(refusal, Conflict)
+    assert str(refusal) == 'vmodel a already exists with different owner "owner1"'
+
+
+def test_an_alias_without_an_owner_gets_the_default_one() -> None:
+    tables = Tables()
+    point(tables, "m1", default_owner="ksp")
+    assert tables.aliases["a"].owner == "ksp"
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "text"),
+    [
+        ({"info": None}, Unknown, "Target model m1 not found"),
+        ({"update_only": True}, Unknown, "vmodel a not found"),
+        ({"expected": ModelId("m0")}, Referenced, "vmodel a not found"),
+        ({"info": ModelInfo("")}, Malformed, "must provide non-empty model type"),
+    ],
+)
+def test_what_cannot_be_is_refused(options: dict[str, Any], kind: type[MeshError], text: str) -> None:
+    refusal = point(Tables(), "m1", **options)
+    assert isinstance(refusal, kind)
+    assert str(refusal) == text
+
+
+def test_an_expected_target_that_is_requested_may_be_absent() -> None:
+    assert point(Tables(), "m1", expected=ModelId("m1")) is None
+
+
+def test_another_target_than_expected_is_refused() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    refusal = point(tables, "m2", expected=ModelId("m0"))
+    assert isinstance(refusal, Referenced)
+    assert str(refusal) == "Existing target model m1 does not match expected m0"
+    assert point(tables, "m2", expected=ModelId("m1")) is None
+
+
+def test_a_model_with_other_attributes_is_a_conflict() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    refusal = point(tables, "m1", info=ModelInfo("other"))
+    assert isinstance(refusal, Conflict)
+    assert str(refusal) == "Model m1 already exists with different attribute values"
+
+
+@given(st.lists(st.tuples(st.sampled_from(["m1", "m2", "m3"]), st.sampled_from(["set", "force", "end", "fail", "load", "delete"]))))
+def test_references_are_what_the_alias_points_at_whatever_happens(steps: list[tuple[str, str]]) -> None:
+    tables = Tables()
+    for model, step in steps:
+        alias = tables.aliases.get("a")
+        if step in ("set", "force"):
+            point(tables, model, force=step == "force")
+        elif step == "load" and model in tables.models:
+            loaded(tables, model)
+        elif step == "delete":
+            tables.apply(DeleteAlias(A))
+        elif alias:
+            tables.apply(EndTransition(A, alias.active, alias.target, loaded=step == "end"))
+        alias = tables.aliases.get("a")
+        assert refs(tables) == (dict.fromkeys((alias.active, alias.target), 1) if alias else {})
+
+
+def test_models_that_are_gone_already_do_not_hold_up_their_alias() -> None:
+    tables = Tables()
+    tables.aliases["a"] = AliasRecord(ModelId("lost"), ModelId("lost"))
+    assert point(tables, "m1") is None
+    assert refs(tables) == {"m1": 1}
+    tables.aliases["a"] = AliasRecord(ModelId("m1"), ModelId("lost"))
+    tables.apply(EndTransition(A, ModelId("m1"), ModelId("lost"), loaded=True))
+    assert tables.aliases["a"].active == "lost"
+    tables.aliases["a"] = AliasRecord(ModelId("lost"), ModelId("lost"))
+    tables.apply(SetAlias(A, ModelId("m2"), NOW, info=INFO))
+    tables.aliases["b"] = AliasRecord(ModelId("m2"), ModelId("m2"))
+    tables.models.clear()
+    tables.apply(EndTransition(A, ModelId("m2"), ModelId("m2"), loaded=True))
