@@ -160,6 +160,7 @@ def test_fifty_cold_models_at_once_take_fifty_loads(client: Client, runtime: Run
 
 def test_if_all_are_busy_the_one_that_began_first_is_let_out(client: Client, runtime: RuntimeProcess, names: list[str]) -> None:
     fill(client, names)
+    client.register(names[18])
     with runtime.holding(*(f"call:{name}" for name in names[:FIT])):
         busy = []
         for name in names[:FIT]:
