@@ -92,7 +92,9 @@ def test_a_watched_runtime_s_restart_is_known_without_a_call(mesh: Mesh, model: 
     if not mesh.runtime.behaviour.health:
         pytest.skip("a runtime without a health service heals call by call")
     mesh.client.loaded(model)
-    mesh.runtime.do("restart")
+    mesh.runtime.do("health", serving=False)
+    mesh.runtime.do("purge")
     until(lambda: mesh.client.status(model).status == Status.NOT_LOADED, "the copy to be forgotten")
+    mesh.runtime.do("health", serving=True)
     assert mesh.client.said(model) == answer(model)
     assert mesh.runtime.loads(model) == 2

@@ -111,8 +111,7 @@ class Runtime:
         """One command of a test.
 
         `behave` (fields of `Behaviour`), `hold` and `release` (`gate`; `*` releases all), `purge` (forget every model),
-        `health` (`serving`), `restart` (as a watcher of the health service sees it: models gone, NOT_SERVING, SERVING),
-        `journal` (its lines).
+        `health` (`serving`), `journal` (its lines).
         """
         state = self.state
         match command:
@@ -127,10 +126,6 @@ class Runtime:
                 state.models.purge()
             case "health":
                 await self._health.set("", SERVING if more["serving"] else NOT_SERVING)
-            case "restart":
-                await self._health.set("", NOT_SERVING)
-                state.models.purge()
-                await self._health.set("", SERVING)
             case "journal":
                 return state.journal.lines
             case _:
