@@ -13,9 +13,9 @@ from starlette.types import Receive
 
 from mesh.core.errors import Cancelled, Malformed
 from mesh.doors.ports import Directory, Serving
-from mesh.doors.rest import answers, binary, body_proto, body_v2, headers, parameters, reading
+from mesh.doors.rest import answers, binary, body_proto, body_v2, headers, metadata, reading
 from mesh.doors.rest.fields import Object
-from mesh.protocols.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse
+from mesh.protocols.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelMetadataRequest
 from mesh.wire.call import Answer, Call, Target
 
 SERVICE = "inference.GRPCInferenceService"
@@ -42,8 +42,9 @@ class Inference:
         name, version = named(request)
         message = ModelMetadataRequest(name=name, version=version)
         answer = await self._call(request, name, "ModelMetadata", message.SerializeToString())
-        document = _describe(answers.parse(ModelMetadataResponse(), answer.payload))
-        return Response(orjson.dumps(document), headers=headers.outward(answer.headers), media_type="application/json")
+        return Response(
+            orjson.dumps(metadata.write(answer.payload)), headers=headers.outward(answer.headers), media_type="application/json"
+        )
 
     async def ready(self, request: Request) -> Response:
         """GET: 200 if a call now would be served, else 503; never loads. A name nobody knows is 404."""
@@ -68,10 +69,10 @@ class Inference:
         return Response(text, headers=extra | {binary.HEADER: str(length)}, media_type="application/octet-stream")
 
     async def _call(self, request: Request, name: str, method: str, payload: bytes) -> Answer:
-        metadata = headers.inward(request.headers.raw)
+        inward = headers.inward(request.headers.raw)
         granted = headers.timeout(request.headers.get("grpc-timeout"))
         deadline = None if granted is None else asyncio.get_running_loop().time() + granted
-        call = Call(f"{SERVICE}/{method}", metadata, Target(either=name), deadline, headers.balanced(metadata))
+        call = Call(f"{SERVICE}/{method}", inward, Target(either=name), deadline, headers.balanced(inward))
         return await while_connected(request.receive, self._serving.unary(call, payload))
 
 
@@ -119,22 +120,6 @@ def encode(payload: bytes, reply: body_v2.Reply | None) -> tuple[bytes, int | No
     """
     response = answers.parse(ModelInferResponse(), payload)
     return (body_proto.write(response), None) if reply is None else body_v2.write(response, reply)
-
-
-def _describe(response: ModelMetadataResponse) -> Object:
-    def tensor(item: ModelMetadataResponse.TensorMetadata) -> Object:
-        document: Object = {"name": item.name, "datatype": item.datatype, "shape": list(item.shape)}
-        return document | ({"parameters": parameters.write_native(item.parameters)} if item.parameters else {})
-
-    document: Object = {"name": response.name}
-    if response.versions:
-        document["versions"] = list(response.versions)
-    document["platform"] = response.platform
-    document["inputs"] = [tensor(item) for item in response.inputs]
-    document["outputs"] = [tensor(item) for item in response.outputs]
-    if response.parameters:
-        document["parameters"] = parameters.write_native(response.parameters)
-    return document
 
 
 async def while_connected(receive: Receive, answering: Awaitable[Answer]) -> Answer:

@@ -96,6 +96,20 @@ async def test_metadata_has_shapes_as_numbers() -> None:
     assert ModelMetadataRequest.FromString(mesh.payloads[0]) == ModelMetadataRequest(name="iris", version="1")
 
 
+async def test_metadata_of_the_open_inference_protocol_has_its_properties() -> None:
+    # Field 6 is a map of strings there and a map of parameters in MLServer's protocol.
+    entry = b"\x0a\x03key\x12\x05value"
+    payload = ModelMetadataResponse(name="iris", platform="onnx").SerializeToString() + bytes((6 << 3 | 2, len(entry))) + entry
+    answer = await Mesh(lambda _call, _payload: Answer(payload)).send("GET", "/v2/models/iris")
+    assert answer.json() == {"name": "iris", "platform": "onnx", "inputs": [], "outputs": [], "properties": {"key": "value"}}
+
+
+async def test_metadata_that_is_no_message_is_a_500() -> None:
+    answer = await Mesh(lambda _call, _payload: Answer(b"\xff\xff")).send("GET", "/v2/models/iris")
+    assert answer.status_code == 500
+    assert answer.json()["error"] == "the runtime's answer is no inference.ModelMetadataResponse"
+
+
 async def test_an_unknown_model_is_404() -> None:
     mesh = Mesh(failing(Unknown("there is no model nobody")))
     answer = await mesh.send("POST", "/v2/models/nobody/infer", content=json.dumps(tensor("INT8", [1], [1])))
