@@ -40,7 +40,7 @@ LEAVING = frozenset({State.DRAINING, State.UNLOADING})
 HOLDING_A_SLOT = frozenset({State.CLAIMING, State.LOADING, State.SIZING})
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Copy:
     """One try to have a model here.
 

@@ -142,7 +142,7 @@ def _join(settings: Settings, metrics: Metrics, registry: Registry, runtime: Run
         runtime,
         Exchange(channel(serving_address, settings.max_message)),
         admission,
-        Turns(settings.max_inflight_per_copy, metrics),
+        Turns(metrics, limited=runtime.limits_concurrency, longest=settings.max_inflight_per_copy),
         metrics,
         parallel=settings.multi_parallelism,
         log_each=settings.log_each_invoke,

@@ -191,6 +191,9 @@ class Management:
         if record is None or (owner and owner != record.owner):
             return AliasStatus(AliasState.NOT_FOUND)
         target = self.status(record.target) if record.in_transition else None
+        if target is not None and target.state is ModelState.NOT_LOADED:
+            # The transition is about to have it loaded.
+            target = ModelStatus(ModelState.LOADING)
         return AliasStatus(alias_state(record), record.active, record.target, record.owner, self.status(record.active), target)
 
     # The directory that doors ask

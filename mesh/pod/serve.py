@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 from mesh.core.copies import Copy
-from mesh.core.errors import Code, DeadlineExceeded, MeshError, Unknown, Unsupported
+from mesh.core.errors import Code, DeadlineExceeded, Unknown, Unsupported
 from mesh.core.events import LoadWanted, RuntimeForgot
-from mesh.core.ids import ModelId
 from mesh.core.journey import Journey, Refuse, Serve
 from mesh.pod.admission import Admission
 from mesh.pod.conductor import Conductor
+from mesh.pod.measured import Measured, code_of
 from mesh.pod.streams import Requests, ServedStream
-from mesh.pod.targets import Named, Targets, split
+from mesh.pod.targets import Named, Targets, is_several, split
 from mesh.pod.turns import Turns
 from mesh.runtime.handshake import Runtime
 from mesh.store.registry import Registry
@@ -34,27 +34,6 @@ T = TypeVar("T")
 RUNTIME_SERVICE = "mmesh.ModelRuntime/"
 NONE_FOUND = "none of the requested models were found"
 """Pinned text (reference 3.11)."""
-
-
-class Measured:
-    """Tells the metrics of one call at the pod where it came in, when it ends."""
-
-    def __init__(self, metrics: Metrics, method: str, size: int) -> None:
-        self._metrics, self._method, self._size = metrics, method, size
-        self.named = Named(ModelId(""))
-        self.answered: int | None = None
-
-    def __enter__(self) -> Measured:
-        self._begun = asyncio.get_running_loop().time()
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        code = error.code if isinstance(error, MeshError | RuntimeStatus) else Code.OK if error is None else Code.CANCELLED
-        about = (self.named.model, self.named.alias)
-        self._metrics.api_request(self._method, code, (asyncio.get_running_loop().time() - self._begun) * 1000, *about)
-        self._metrics.request_size(self._method, code, self._size, *about)
-        if self.answered is not None:
-            self._metrics.response_size(self._method, code, self.answered, *about)
 
 
 class CallServer:
@@ -81,11 +60,11 @@ class CallServer:
 
     async def unary(self, call: Call, payload: bytes) -> Answer:
         """One message in, one out. Errors as `mesh.doors.ports.Serving` says."""
-        with self._admission.call(), self._measured(call.method, len(payload)) as measured:
-            path = self._injection(call.method)
-            target = self._targets.target(call, self._targets.rule(call.method), payload)
-            if len(target.models) + len(target.aliases) > 1:
-                answer = await self._several(call, payload, split(target), every=target.all_required)
+        with self._admission.call(), Measured(self._metrics, call.method, len(payload)) as measured:
+            path, rule = self._injection(call.method), self._targets.rule(call.method)
+            target = self._targets.target(call, rule, payload)
+            if is_several(target):
+                answer = await self._several(call, payload, target, path)
             else:
                 (measured.named,) = self._targets.resolve(target)
                 answer = await self._one(call, payload, measured.named, path)
@@ -94,25 +73,21 @@ class CallServer:
 
     async def stream(self, call: Call, requests: AsyncIterator[bytes]) -> ServedStream:
         """Any number of messages both ways; returns when the first answer is there. Errors as `mesh.doors.ports.Serving` says."""
-        served = ServedStream(self._admission.call())
+        held = ExitStack()
+        held.enter_context(self._admission.call())
+        measured = held.enter_context(Measured(self._metrics, call.method))
+        served = ServedStream(held, measured)
         try:
-            path = self._injection(call.method)
-            rule = self._targets.rule(call.method)
-            queue = Requests(requests, self._targets, call, rule)
-            target = self._targets.target(call, rule, await queue.first())
-            if len(target.models) + len(target.aliases) > 1:
-                raise Unsupported("a stream can name one model only; open a stream for each")
-            (named,) = self._targets.resolve(target)
-            queue.bind(named, path)
-
-            async def begin(copy: Copy) -> None:
-                timeout = self._remaining(call)
-                metadata = to_runtime(call.metadata, copy.id.model)
-                await served.begin(self._exchange.stream(call.method, queue.replay(copy.id.model), metadata, timeout))
-
-            await self._travel(call, named, 0, begin, keep=served.keep, may_repeat=lambda: queue.replayable)
-        except BaseException:
-            served.close()
+            path, rule = self._injection(call.method), self._targets.rule(call.method)
+            messages = Requests(requests, rule, path, measured)
+            target = self._targets.target(call, rule, await messages.first())
+            if is_several(target):
+                served.answer(await self._several(call, await messages.only(), target, path))
+            else:
+                (measured.named,) = self._targets.resolve(target)
+                await self._pipe(call, measured.named, messages, served)
+        except BaseException as error:
+            served.fail(error)
             raise
         return served
 
@@ -122,24 +97,36 @@ class CallServer:
         async def use(copy: Copy) -> Answer:
             model = copy.id.model
             message = fields.replace(payload, path, model.encode()) if path else payload
-            return await self._invoke(call, message, copy, named)
+            with self._invoking(call, copy, named):
+                return await self._exchange.unary(call.method, message, to_runtime(call.metadata, model), self._remaining(call))
 
         return await self._travel(call, named, len(payload), use)
 
-    async def _invoke(self, call: Call, message: bytes, copy: Copy, named: Named) -> Answer:
-        model, loop = copy.id.model, asyncio.get_running_loop()
+    async def _pipe(self, call: Call, named: Named, messages: Requests, served: ServedStream) -> None:
+        messages.bind(named)
+
+        async def use(copy: Copy) -> None:
+            model = copy.id.model
+            metadata, timeout = to_runtime(call.metadata, model), self._remaining(call)
+            with self._invoking(call, copy, named):
+                await served.begin(self._exchange.stream(call.method, messages.replay(model), metadata, timeout))
+
+        await self._travel(call, named, 0, use, keep=served.keep, may_repeat=lambda: messages.replayable)
+
+    @contextmanager
+    def _invoking(self, call: Call, copy: Copy, named: Named) -> Iterator[None]:
+        """Logs and measures a call of the runtime; of a stream, up to its first answer."""
+        loop = asyncio.get_running_loop()
         if self._log_each:
-            log.info("invoking model runtime gRPC method: %s", call.method, extra={"model": model})
-        turn: AbstractAsyncContextManager[None] = self._turns.turn(copy) if self._runtime.limits_concurrency else nullcontext()
-        async with turn:
-            begun, code = loop.time(), Code.OK
-            try:
-                return await self._exchange.unary(call.method, message, to_runtime(call.metadata, model), self._remaining(call))
-            except RuntimeStatus as status:
-                code = status.code
-                raise
-            finally:
-                self._metrics.invoke(call.method, code, (loop.time() - begun) * 1000, model, named.alias)
+            log.info("invoking model runtime gRPC method: %s", call.method, extra={"model": copy.id.model})
+        begun, code = loop.time(), Code.OK
+        try:
+            yield
+        except BaseException as error:
+            code = code_of(error)
+            raise
+        finally:
+            self._metrics.invoke(call.method, code, (loop.time() - begun) * 1000, copy.id.model, named.alias)
 
     async def _travel(
         self,
@@ -164,26 +151,33 @@ class CallServer:
         journey = Journey(named.model, self._conductor.pod, self._registry.models)
         while True:
             copy = await self._reach(journey, call, size)
-            kept = False
-            try:
-                result = await use(copy)
-                if keep is not None:
-                    keep(lambda copy=copy: self._conductor.leave(copy))  # type: ignore[misc]
-                    kept = True
-                return result
-            except RuntimeStatus as status:
-                error = error_of(call.method, status)
-                if error is not None:
-                    raise error from None
-                if not not_here(status):
-                    raise
-                # The copy is let go before it is left, so that no other call enters it meanwhile.
-                self._conductor.tell(RuntimeForgot(copy.id))
-                if not (journey.forgotten() and may_repeat()):
-                    raise
-            finally:
-                if not kept:
-                    self._conductor.leave(copy)
+            with ExitStack() as used:
+                used.callback(self._conductor.leave, copy)
+                try:
+                    used.callback(await self._turns.take(copy))
+                    result = await use(copy)
+                except RuntimeStatus as status:
+                    self._judge(call, copy, status)
+                    if not (journey.forgotten() and may_repeat()):
+                        raise
+                else:
+                    if keep is not None:
+                        keep(used.pop_all().close)
+                    return result
+
+    def _judge(self, call: Call, copy: Copy, status: RuntimeStatus) -> None:
+        """Returns if the runtime does not know the copy, which is noted before the copy is left, so that no other call enters it.
+
+        Raises:
+            RuntimeStatus: it is an answer.
+            MeshError: the runtime did not answer.
+        """
+        error = error_of(call.method, status)
+        if error is not None:
+            raise error from None
+        if not not_here(status):
+            raise status
+        self._conductor.tell(RuntimeForgot(copy.id))
 
     async def _reach(self, journey: Journey, call: Call, size: int) -> Copy:
         """A copy that was entered."""
@@ -214,26 +208,26 @@ class CallServer:
 
     # Several models
 
-    async def _several(self, call: Call, payload: bytes, targets: list[Target], *, every: bool) -> Answer:
+    async def _several(self, call: Call, payload: bytes, target: Target, path: tuple[int, ...]) -> Answer:
         """Sends the request to each model and concatenates the answers in the order named."""
         turns = asyncio.Semaphore(self._parallel)
 
-        async def one(target: Target) -> Answer | Unknown:
+        async def one(part: Target) -> Answer | None:
             async with turns:
                 try:
-                    (named,) = self._targets.resolve(target)
-                    return await self._one(call, payload, named, self._injection(call.method))
-                except Unknown as error:
-                    if every:
+                    (named,) = self._targets.resolve(part)
+                    return await self._one(call, payload, named, path)
+                except Unknown:
+                    if target.all_required:
                         raise
-                    return error
+                    return None
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(target)) for target in targets]
-        except BaseExceptionGroup as group_error:
-            raise group_error.exceptions[0] from None
-        answers = [answer for task in tasks if isinstance(answer := task.result(), Answer)]
+                tasks = [group.create_task(one(part)) for part in split(target)]
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        answers = [answer for task in tasks if (answer := task.result()) is not None]
         if not answers:
             raise Unknown(NONE_FOUND)
         headers: Metadata = tuple(entry for answer in answers for entry in answer.headers)
@@ -241,9 +235,6 @@ class CallServer:
         return Answer(b"".join(answer.payload for answer in answers), headers, trailers)
 
     # Small things
-
-    def _measured(self, method: str, size: int) -> Measured:
-        return Measured(self._metrics, method, size)
 
     def _injection(self, method: str) -> tuple[int, ...]:
         path = None if method.startswith(RUNTIME_SERVICE) else self._runtime.injection(method)

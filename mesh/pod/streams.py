@@ -3,41 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 
 from mesh.core.dataplane import Rule
-from mesh.core.errors import Malformed
+from mesh.core.errors import Malformed, Unsupported
 from mesh.core.ids import ModelId
-from mesh.pod.targets import Named, Targets
+from mesh.pod.measured import Measured
+from mesh.pod.targets import Named
 from mesh.wire import fields
-from mesh.wire.call import Call, Metadata
+from mesh.wire.call import Answer, Metadata
 from mesh.wire.exchange import StreamCall
 
 
 class Requests:
     """The request side of a stream: each message gets the concrete model's id, and none may name another model."""
 
-    def __init__(self, source: AsyncIterator[bytes], targets: Targets, call: Call, rule: Rule) -> None:
-        self._source, self._targets, self._call, self._rule = source, targets, call, rule
+    def __init__(self, source: AsyncIterator[bytes], rule: Rule, path: tuple[int, ...], measured: Measured) -> None:
+        self._source, self._rule, self._path, self._measured = source, rule, path, measured
         self._first: bytes | None = None
         self._sent = 0
         self._named: Named | None = None
-        self._path: tuple[int, ...] = ()
 
     async def first(self) -> bytes:
         """The first message; empty if the caller sends none.
 
         A stream that headers name needs no message to be routed, but waiting for one keeps replays simple.
         """
-        try:
-            self._first = await anext(self._source)
-        except StopAsyncIteration:
-            self._first = None
+        self._first = await anext(self._source, None)
+        self._measured.asked += len(self._first or b"")
         return self._first or b""
 
-    def bind(self, named: Named, path: tuple[int, ...]) -> None:
-        """Says which model the stream is for, and where messages carry its id for the runtime."""
-        self._named, self._path = named, path
+    async def only(self) -> bytes:
+        """The first message, if it is the only one.
+
+        Raises:
+            Unsupported: there are more.
+        """
+        if await anext(self._source, None) is not None:
+            raise Unsupported("a stream can name one model only; open a stream for each, or send one message")
+        return self._first or b""
+
+    def bind(self, named: Named) -> None:
+        """Says which model the stream is for."""
+        self._named = named
 
     @property
     def replayable(self) -> bool:
@@ -52,6 +60,7 @@ class Requests:
         yield self._addressed(self._first, model)
         async for message in self._source:
             self._sent += 1
+            self._measured.asked += len(message)
             self._check(message)
             yield self._addressed(message, model)
 
@@ -61,27 +70,29 @@ class Requests:
     def _check(self, message: bytes) -> None:
         """Refuses a message that names another model than the first."""
         assert self._named is not None
-        if not self._rule.path:
+        found = fields.read(message, self._rule.path) if self._rule.path else None
+        if found is None or (name := found.decode(errors="replace")) in ("", self._named.alias, self._named.model):
             return
-        found = fields.read(message, self._rule.path)
-        if found is None or found.decode(errors="replace") in ("", self._named.alias, self._named.model):
-            return
-        name = self._named.alias or self._named.model
-        raise Malformed(f"a message of this stream names model {found.decode(errors='replace')!r}, but the stream is for {name!r}")
+        raise Malformed(f"a message of this stream names model {name!r}, but the stream is for {self._named.alias or self._named.model!r}")
 
 
 class ServedStream:
-    """The answering side of a stream that the runtime accepted; frees its copy and its place when it ends."""
+    """The answering side of a stream; what it holds is freed when it ends, however it ends.
 
-    def __init__(self, place: AbstractContextManager[None]) -> None:
-        self._stack = ExitStack()
-        self._stack.enter_context(place)
+    Args:
+        held: places, turns and measures to give back.
+        measured: told what was answered.
+    """
+
+    def __init__(self, held: ExitStack, measured: Measured) -> None:
+        self._held, self._measured = held, measured
         self._call: StreamCall | None = None
         self._head: bytes | None = None
+        self._tail: Metadata = ()
         self.headers: Metadata = ()
 
     async def begin(self, call: StreamCall) -> None:
-        """Waits for the first answer, so that a copy the runtime does not know can still be replaced."""
+        """Waits for the first answer, so that a copy which the runtime does not know can still be replaced."""
         self._call = call
         try:
             self._head = await call.next()
@@ -90,28 +101,34 @@ class ServedStream:
             raise
         self.headers = call.headers
 
+    def answer(self, answer: Answer) -> None:
+        """Makes it a stream of one message that is known already."""
+        self._head, self.headers, self._tail = answer.payload, answer.headers, answer.trailers
+
     def keep(self, leave: Callable[[], None]) -> None:
-        """Leaves the copy when the stream ends."""
-        self._stack.callback(leave)
+        """Does something when the stream ends."""
+        self._held.callback(leave)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Response messages in order."""
-        assert self._call is not None
-        try:
-            message = self._head
-            while message is not None:
-                yield message
-                message = await self._call.next()
-        finally:
-            self.close()
+        with self._held:
+            try:
+                message = self._head
+                while message is not None:
+                    self._measured.answered = (self._measured.answered or 0) + len(message)
+                    yield message
+                    message = await self._call.next() if self._call else None
+            finally:
+                if self._call is not None:
+                    self._call.cancel()
 
     @property
     def trailers(self) -> Metadata:
         """Known once the iteration is over."""
-        return self._call.trailers if self._call else ()
+        return self._call.trailers if self._call else self._tail
 
-    def close(self) -> None:
-        """Ends the stream, if it has not ended, and frees what it held."""
+    def fail(self, error: BaseException) -> None:
+        """Ends a stream that did not come to an answer."""
         if self._call is not None:
             self._call.cancel()
-        self._stack.close()
+        self._held.__exit__(type(error), error, error.__traceback__)

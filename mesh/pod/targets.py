@@ -65,7 +65,7 @@ class Targets:
         return named
 
     def resolve(self, target: Target) -> list[Named]:
-        """Concrete models, in the order named; for calls of several, names that do not exist come without a model.
+        """Concrete models, in the order named.
 
         Raises:
             Unknown: the one name does not exist.
@@ -76,6 +76,11 @@ class Targets:
         if target.aliases:
             return [Named(resolve_alias(alias, aliases, models), alias) for alias in target.aliases]
         return [Named(model) for model in target.models]
+
+
+def is_several(target: Target) -> bool:
+    """Whether it is a multi-model call."""
+    return len(target.models) + len(target.aliases) > 1
 
 
 def split(target: Target) -> list[Target]:
