@@ -155,8 +155,10 @@ def from_text(kind: Datatype, values: list[Any], place: str) -> list[Any]:
 def _number(kind: Datatype, text: str, place: str) -> int | float:
     if kind.family == "int" and _INTEGER.fullmatch(text):
         return int(text)
-    if kind.family == "float" and (text in NAMES or _NUMBER.fullmatch(text)):
-        return NAMES[text] if text in NAMES else float(text)
+    if kind.family == "float" and text in NAMES:
+        return NAMES[text]
+    if kind.family == "float" and _NUMBER.fullmatch(text) and math.isfinite(float(text)):
+        return float(text)
     raise Malformed(f"{place}: {_shown(text)} is no value of datatype {kind.name}")
 
 

@@ -112,6 +112,7 @@ async def test_an_answer_with_half_precision_stays_raw_as_no_typed_field_holds_i
         (proto("INT8", [1], int_contents=[128]), "input 'x': element 0 of datatype INT8 must be a whole number from -128 to 127"),
         (proto("INT64", [1], int64_contents=["1.5"]), "input 'x': '1.5' is no value of datatype INT64"),
         (proto("FP32", [1], fp32_contents=["one"]), "input 'x': 'one' is no value of datatype FP32"),
+        (proto("FP64", [1], fp64_contents=["1e999"]), "input 'x': '1e999' is no value of datatype FP64"),
         (proto("BYTES", [1], bytes_contents=["%"]), "input 'x': element 0 of bytes_contents: must be a base64 string"),
         (proto("FP16", [1]), "input 'x': FP16 has no field in 'contents'; send it in rawInputContents"),
         (proto("FP64", ["x"], fp64_contents=[1]), "input 'x': the dimensions in 'shape' must be whole numbers from 0; 'x' is not"),

@@ -70,7 +70,7 @@ async def refuses(port: int) -> bool:
     """Whether nothing listens any more."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except ConnectionRefusedError:
+    except ConnectionError:
         return True
     writer.close()
     return False
