@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 PREDICTION_TIME = 0.4
 """Seconds for a size prediction; the router waits half a second for one and no longer."""
+CLOSING_TIME = 10.0
+"""Seconds that a stop waits for interrupted loads."""
 NOTHING_HELD = frozenset([grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION])
 """Codes that promise the router that no memory is held."""
 
@@ -107,6 +109,12 @@ class Models:
         """End every load in progress with `Unreachable`."""
         for task in self._loads:
             task.cancel()
+
+    async def close(self) -> None:
+        """End running loads, and wait until what they made is removed."""
+        self.interrupt()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSING_TIME)
 
     async def purge(self) -> None:
         """End running loads, unload every model, remove every file.

@@ -114,7 +114,7 @@ class Server:
         self.port = 0
         self._adapter = adapter
         puller = Puller(settings.root.absolute(), settings.storage_config, settings.pvc_mounts) if settings.embedded_puller else None
-        models = Models(settings, adapter, puller)
+        self._models = models = Models(settings, adapter, puller)
         self._watch = Watch(adapter, models, self.health, settings.silence_limit / 1000)
         self._servicer = ModelRuntime(settings, models, Status(settings, adapter, models, self.health))
         self._watching: asyncio.Task[None] | None = None
@@ -129,7 +129,9 @@ class Server:
         self._adapter.folder.mkdir(parents=True, exist_ok=True)
         opened = asyncio.Event()
         self._watching = asyncio.create_task(self._watch.run(opened))
-        await opened.wait()
+        first_answer = asyncio.create_task(opened.wait())
+        await asyncio.wait([first_answer, self._watching], return_when=asyncio.FIRST_COMPLETED)
+        first_answer.cancel()
         # Without this option a second adapter on the same port would silently share its calls.
         self._grpc = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         model_runtime_pb2_grpc.add_ModelRuntimeServicer_to_server(self._servicer, self._grpc)
@@ -150,6 +152,7 @@ class Server:
             self._watching.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watching
+        await self._models.close()
         await self._adapter.close()
 
     async def wait(self) -> None:

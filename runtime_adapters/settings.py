@@ -28,9 +28,7 @@ class Settings(BaseSettings):
     port: Port = _env("ADAPTER_PORT", 8085, "port of the SPI on 127.0.0.1; 0 lets the system choose")
     socket: str = _env("ADAPTER_SOCKET", "", "path of a Unix socket to serve the SPI on instead of the port")
     runtime_port: Port = _env("RUNTIME_PORT", 8001, "management port of the model server on 127.0.0.1")
-    memory_request: Annotated[int, Field(ge=0)] = _env(
-        "CONTAINER_MEM_REQ_BYTES", -1, "memory request of the model server's container; required"
-    )
+    memory_request: int = _env("CONTAINER_MEM_REQ_BYTES", -1, "memory request of the model server's container; required")
     memory_buffer: Annotated[int, Field(ge=0)] = _env(
         "MEM_BUFFER_BYTES", 268_435_456, "memory that the server needs for itself; the rest is for models"
     )
@@ -67,5 +65,5 @@ class Settings(BaseSettings):
             lines = [f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors()]
             raise SettingsError("; ".join(lines)) from None
         if settings.memory_request < 0:
-            raise SettingsError("CONTAINER_MEM_REQ_BYTES is not set: give the memory request of the model server's container in bytes")
+            raise SettingsError("CONTAINER_MEM_REQ_BYTES is not set, or negative: give the memory request of the model server's container")
         return settings

@@ -10,7 +10,7 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from runtime_adapters.errors import AdapterError, InvalidRequest, Missing
-from runtime_adapters.paths import clamp, scoped_join
+from runtime_adapters.paths import clamp
 from runtime_adapters.storage.failures import translate
 from runtime_adapters.storage.transfer import CHUNK, Item, Part, download
 
@@ -75,7 +75,7 @@ class Bucket:
                 for meta in page:
                     below = meta["path"].removeprefix(prefix).strip("/")
                     if below:
-                        items.append(Item(meta["path"], meta["size"], meta["e_tag"], scoped_join(target, below)))
+                        items.append(Item(meta["path"], meta["size"], meta["e_tag"], target / clamp(below)))
         except _ERRORS as error:
             raise translate(error, self._place, prefix) from None
         return _without_markers(items)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mesh.local.environments import ensure
 from tests.integration.mlserver_adapter.rig import MODELS, Rig
 
 RigMaker = Callable[..., Rig]
@@ -15,10 +16,6 @@ RigMaker = Callable[..., Rig]
 
 @pytest.fixture(scope="session")
 def environment() -> Path:
-    try:
-        from mesh.local.environments import ensure
-    except ImportError:
-        return Path(__file__).parents[3] / ".cache/environments/dev-mlserver"
     return ensure("mlserver")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh.protocols import inference_pb2 as v2
@@ -130,11 +131,18 @@ class Rig:
     def load(self, model: str, path: str, kind: str = "", **key: Any) -> spi.LoadModelResponse:
         return self.spi.loadModel(load_request(model, path, kind, **key), timeout=TIMEOUT)
 
+    def refused(self, model: str, path: str, kind: str = "", **key: Any) -> tuple[grpc.StatusCode, str]:
+        """Code and text by which a load failed."""
+        with pytest.raises(grpc.RpcError) as failure:
+            self.load(model, path, kind, **key)
+        assert isinstance(failure.value, grpc.Call)
+        return failure.value.code(), failure.value.details() or ""
+
     def unload(self, model: str) -> None:
         self.spi.unloadModel(spi.UnloadModelRequest(modelId=model), timeout=TIMEOUT)
 
     def checked(self) -> int:
-        return self.health.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT, wait_for_ready=True).status
+        return int(self.health.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT, wait_for_ready=True).status)
 
     # The model server
 
@@ -142,6 +150,13 @@ class Rig:
         tensor = v2.ModelInferRequest.InferInputTensor(name=name, datatype="FP32", shape=[1, len(values)])
         tensor.contents.fp32_contents.extend(values)
         return self.data.ModelInfer(v2.ModelInferRequest(model_name=model, inputs=[tensor]), timeout=TIMEOUT)
+
+    def model_ready(self, model: str) -> bool:
+        """Whether MLServer has a model, also one whose folder is gone."""
+        try:
+            return self.data.ModelReady(v2.ModelReadyRequest(name=model), timeout=TIMEOUT).ready
+        except grpc.RpcError:
+            return False
 
     def loaded(self) -> set[str]:
         """Ids of the models that MLServer would serve."""

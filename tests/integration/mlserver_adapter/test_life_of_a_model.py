@@ -10,6 +10,7 @@ import pytest
 from mesh.protocols import inference_pb2 as v2
 from mesh.protocols import model_runtime_pb2 as spi
 from tests.integration.mlserver_adapter.rig import BUFFER, MEMORY, MODELS, SERVING, TIMEOUT, Rig, load_request
+from tests.integration.storage.servers import WebServer
 
 pytestmark = pytest.mark.mlserver
 
@@ -84,10 +85,9 @@ def test_loading_a_loaded_model_again_is_fine(rig: Rig) -> None:
 
 def test_a_corrupt_file_is_refused_and_leaves_nothing(rig: Rig) -> None:
     (rig.claim("models") / "corrupt.json").write_bytes(b"\x80this is not a model")
-    with pytest.raises(grpc.RpcError) as failure:
-        rig.load("corrupt", "corrupt.json", "xgboost")
-    assert failure.value.code() == grpc.StatusCode.INTERNAL
-    assert failure.value.details().startswith("Failed to load Model due to MLServer runtime error: ")
+    code, text = rig.refused("corrupt", "corrupt.json", "xgboost")
+    assert code == grpc.StatusCode.INTERNAL
+    assert text.startswith("Failed to load Model due to MLServer runtime error: ")
     assert rig.files() == set()
     assert rig.loaded() == set()
 
@@ -138,4 +138,60 @@ def test_sizes_are_predicted_without_loading_and_can_be_told(rig: Rig) -> None:
     assert predicted("mnist-svm.joblib", size_bytes=5_000_000) == 5_000_000
     assert rig.load("told", "mnist-svm.joblib", "sklearn", size_bytes=7_000_000).sizeInBytes == 7_000_000
     rig.unload("told")
+    assert rig.files() == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "code", "said"),
+    [
+        ("absent", {}, "NOT_FOUND", "Failed to pull model from storage due to error: path 'absent' does not exist in claim 'models'"),
+        (
+            "m",
+            {"storage_params": {}},
+            "INVALID_ARGUMENT",
+            "Failed to pull model from storage due to error: Predictor Storage field missing",
+        ),
+        (
+            "m",
+            {"storage_key": "nope"},
+            "FAILED_PRECONDITION",
+            "Failed to pull model from storage due to error: Did not find storage config for key nope: Storage secretKey not found: nope",
+        ),
+        ("m", {"storage_params": {"type": 5}}, "INVALID_ARGUMENT", "Invalid modelKey in LoadModelRequest: "),
+        ("m", {"size_bytes": "big"}, "INVALID_ARGUMENT", "Invalid modelKey in LoadModelRequest: "),
+        ("mnist-svm.joblib", {"schema_path": "mushroom.bst"}, "INVALID_ARGUMENT", "Failed to load Model due to adapter error: schema file"),
+        ("mnist-svm.joblib", {"schema_path": "absent"}, "NOT_FOUND", "Failed to pull model from storage due to error: path 'absent'"),
+    ],
+)
+def test_what_cannot_be_pulled_is_refused_with_its_cause(rig: Rig, path: str, key: dict[str, object], code: str, said: str) -> None:
+    found, text = rig.refused("refused", path, "sklearn", **key)
+    assert found == grpc.StatusCode[code]
+    assert text.startswith(said)
+    assert rig.files() == set()
+
+
+def test_a_key_that_is_no_json_and_an_id_that_is_none(rig: Rig) -> None:
+    for request in (
+        spi.LoadModelRequest(modelId="m", modelKey="{"),
+        spi.LoadModelRequest(modelId="m"),
+        spi.LoadModelRequest(modelKey="{}"),
+    ):
+        with pytest.raises(grpc.RpcError) as failure:
+            rig.spi.loadModel(request, timeout=TIMEOUT)
+        assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_model_comes_over_http(rig: Rig) -> None:
+    server = WebServer()
+    try:
+        server.files["/shelf/mnist-svm.joblib"] = (MODELS / "mnist-svm.joblib").read_bytes()
+        (rig.config / "shelf").write_text(json.dumps({"type": "http", "url": f"{server.url}/shelf"}))
+        rig.load("over-http", "mnist-svm.joblib", "sklearn", storage_key="shelf", storage_params={})
+        assert list(rig.infer("over-http", EIGHT).outputs[0].contents.int64_contents) == [8]
+        rig.unload("over-http")
+        code, text = rig.refused("over-http", "gone.joblib", "sklearn", storage_key="shelf", storage_params={})
+    finally:
+        server.close()
+    assert code == grpc.StatusCode.NOT_FOUND
+    assert f"{server.url}/shelf/gone.joblib does not exist (HTTP status 404)" in text
     assert rig.files() == set()

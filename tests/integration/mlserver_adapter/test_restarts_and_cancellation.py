@@ -137,13 +137,16 @@ def test_a_custom_class_serves_types_that_nobody_knows(slow_rig: Rig) -> None:
     assert slow_rig.loaded() == set()
 
 
-def test_a_caller_that_leaves_stops_the_load_and_nothing_stays(slow_rig: Rig) -> None:
-    rig = slow_rig
+@pytest.mark.parametrize("pause", ["await asyncio.sleep(0.01)", "__import__('time').sleep(0.01)"], ids=["answering", "blocked"])
+def test_a_caller_that_leaves_stops_the_load_and_nothing_stays(make_rig: RigMaker, tmp_path: Path, pause: str) -> None:
+    rig = slow(make_rig, tmp_path, pause)
     call = rig.spi.loadModel.future(load_request("left", "mnist-svm.joblib"), timeout=TIMEOUT)
     until(lambda: (marks(rig) / "left.started").exists(), "the load began")
     call.cancel()
-    rig.unload("left")
+    unload = rig.spi.unloadModel.future(spi.UnloadModelRequest(modelId="left"), timeout=TIMEOUT)
     (marks(rig) / "left.go").touch()
+    unload.result()
+    assert not rig.model_ready("left")
     assert rig.loaded() == set()
     assert rig.files() == set()
 
@@ -161,12 +164,9 @@ def test_other_models_load_while_one_hangs(slow_rig: Rig) -> None:
 
 def test_a_load_that_hangs_ends_by_its_timeout(make_rig: RigMaker, tmp_path: Path) -> None:
     rig = slow(make_rig, tmp_path, pause="await asyncio.sleep(0.01)", LOADTIME_TIMEOUT="500")
-    with pytest.raises(grpc.RpcError) as failure:
-        rig.load("hangs", "mnist-svm.joblib")
-    assert failure.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert failure.value.details() == (
-        f"Failed to load Model due to MLServer runtime error: MLServer at 127.0.0.1:{rig.mlserver.port} did not answer in time"
-    )
+    code, text = rig.refused("hangs", "mnist-svm.joblib")
+    assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert text == (f"Failed to load Model due to MLServer runtime error: MLServer at 127.0.0.1:{rig.mlserver.port} did not answer in time")
     assert rig.loaded() == set()
     assert rig.files() == set()
 
@@ -174,9 +174,8 @@ def test_a_load_that_hangs_ends_by_its_timeout(make_rig: RigMaker, tmp_path: Pat
 def test_a_model_that_is_loaded_but_not_ready_is_a_failure(make_rig: RigMaker, tmp_path: Path) -> None:
     rig = slow(make_rig, tmp_path, pause="await asyncio.sleep(0.01)", answer="False")
     (marks(rig) / "unready.go").touch()
-    with pytest.raises(grpc.RpcError) as failure:
-        rig.load("unready", "mnist-svm.joblib")
-    assert "not ready" in failure.value.details()
+    _, text = rig.refused("unready", "mnist-svm.joblib")
+    assert "not ready" in text
     assert rig.files() == set()
 
 
@@ -185,7 +184,9 @@ def test_a_server_killed_while_loading_fails_the_load_and_heals(slow_rig: Rig) -
     call = rig.spi.loadModel.future(load_request("killed", "mnist-svm.joblib"), timeout=TIMEOUT)
     until(lambda: (marks(rig) / "killed.started").exists(), "the load began")
     rig.mlserver.kill()
-    assert call.exception(timeout=TIMEOUT).code() == grpc.StatusCode.UNAVAILABLE
+    error = call.exception(timeout=TIMEOUT)
+    assert isinstance(error, grpc.Call)
+    assert error.code() == grpc.StatusCode.UNAVAILABLE
     rig.mlserver.start()
     until(lambda: rig.checked() == SERVING, "serving again", within=TIMEOUT)
     assert rig.files() == set()

@@ -182,6 +182,17 @@ class TestOverTLS:
         await disk.pull("m")
         assert disk.files() == {"model/m": b"m"}
 
+    async def test_an_object_store_of_that_authority(self, disk: Disk, web: WebServer, papers: certificates.Papers) -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(papers.server, papers.server_key)
+        web.secure(context)
+        web.files["/shelf/m"] = b"m"
+        disk.configure(key=as_bucket(web, "shelf"))
+        assert (await refused(disk, "m")).status == grpc.StatusCode.UNAVAILABLE
+        disk.configure(key={**as_bucket(web, "shelf"), "certificate": papers.authority.read_text()})
+        await disk.pull("m")
+        assert disk.files() == {"model/m": b"m"}
+
     async def test_an_unknown_authority_is_not_trusted(self, disk: Disk, secure: WebServer) -> None:
         disk.configure(key={"type": "http", "url": secure.url})
         error = await refused(disk, "m")
