@@ -94,7 +94,7 @@ def test_a_watched_runtime_s_restart_is_known_without_a_call(mesh: Mesh, model: 
     mesh.client.loaded(model)
     mesh.runtime.do("health", serving=False)
     mesh.runtime.do("purge")
-    until(lambda: mesh.client.status(model).status == Status.NOT_LOADED, "the copy to be forgotten")
     mesh.runtime.do("health", serving=True)
+    until(lambda: mesh.client.status(model).status == Status.NOT_LOADED, "the copy to be forgotten")
     assert mesh.client.said(model) == answer(model)
     assert mesh.runtime.loads(model) == 2

@@ -98,6 +98,20 @@ def test_the_index_lists_aliases_and_models_without_one(client: Client, runtime:
     assert runtime.loads(cold) == 0
 
 
+def test_the_index_comes_in_pages(client: Client, model: str) -> None:
+    for number in range(5):
+        client.register(f"{model}-{number}")
+    found: list[str] = []
+    after = f"{model}-"
+    while after.startswith(model):
+        metadata = (("mesh-index-limit", "2"), ("mesh-index-after", after))
+        page, call = client.v2.RepositoryIndex.with_call(v2.RepositoryIndexRequest(), metadata=metadata, timeout=20)
+        found.extend(item.name for item in page.models)
+        after = str(dict(call.trailing_metadata()).get("mesh-index-after", ""))
+        assert len(page.models) == 2 or not after
+    assert [name for name in found if name.startswith(f"{model}-")] == [f"{model}-{number}" for number in range(5)]
+
+
 def test_the_index_tells_why_a_model_is_not_there(client: Client, model: str) -> None:
     client.register(model, "FAILALWAYS_the disk is broken", load=True, sync=True)
     (entry,) = [item for item in client.v2.RepositoryIndex(v2.RepositoryIndexRequest(), timeout=20).models if item.name == model]
