@@ -58,6 +58,13 @@ class UnloadModel:
     after: Millis = Millis(0)
 
 
+@dataclass(frozen=True, slots=True)
+class EndCalls:
+    """Ends the calls that still run on a copy; each tells that it left (`Pod.leave`)."""
+
+    copy: CopyId
+
+
 class Outcome(Enum):
     """How waiting ended."""
 
@@ -91,4 +98,4 @@ class NoteEviction:
     age: Millis
 
 
-Instruction = ChangeRecord | PredictSize | LoadModel | Abandon | MeasureSize | UnloadModel | ReleaseWaiters | NoteEviction
+Instruction = EndCalls | ChangeRecord | PredictSize | LoadModel | Abandon | MeasureSize | UnloadModel | ReleaseWaiters | NoteEviction

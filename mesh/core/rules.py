@@ -29,7 +29,7 @@ from mesh.core.events import (
     UnloadFailed,
     UnloadSucceeded,
 )
-from mesh.core.instructions import Abandon, MeasureSize, Outcome, UnloadModel
+from mesh.core.instructions import Abandon, EndCalls, MeasureSize, Outcome, UnloadModel
 from mesh.core.policy import DOUBT, UNLOAD_AFTER_FAILURE, UNLOAD_AFTER_TIMEOUT, UNLOAD_RETRIES, UNLOAD_RETRY_FIRST, UNLOAD_RETRY_NEXT
 from mesh.core.units import Millis, bytes_of
 
@@ -168,6 +168,7 @@ def _idle(cache: Cache, copy: Copy, event: LastCallEnded) -> None:
 
 
 def _drained(cache: Cache, copy: Copy, event: TimePassed) -> None:
+    cache.order(EndCalls(copy.id))
     cache.unload(copy, f"{copy.calls} calls outlived the drain limit")
 
 

@@ -18,6 +18,7 @@ from mesh.pod.measured import Measured, code_of
 from mesh.pod.streams import Requests, ServedStream
 from mesh.pod.targets import Named, Targets, is_several, split
 from mesh.pod.turns import Turns
+from mesh.pod.underway import Underway
 from mesh.runtime.handshake import Runtime
 from mesh.store.registry import Registry
 from mesh.telemetry.metrics import Metrics
@@ -56,6 +57,8 @@ class CallServer:
         self._conductor, self._registry, self._targets = conductor, registry, targets
         self._runtime, self._exchange, self._metrics = runtime, exchange, metrics
         self._admission, self._turns = admission, turns
+        self._underway = Underway()
+        conductor.watch(self._underway.watch)
         self._parallel, self._log_each = parallel, log_each
 
     async def unary(self, call: Call, payload: bytes) -> Answer:
@@ -80,6 +83,7 @@ class CallServer:
         try:
             path, rule = self._injection(call.method), self._targets.rule(call.method)
             messages = Requests(requests, rule, path, measured)
+            held.callback(messages.close)
             target = self._targets.target(call, rule, await messages.first())
             if is_several(target):
                 served.answer(await self._several(call, await messages.only(), target, path))
@@ -104,12 +108,16 @@ class CallServer:
 
     async def _pipe(self, call: Call, named: Named, messages: Requests, served: ServedStream) -> None:
         messages.bind(named)
+        one = await messages.is_one()
 
         async def use(copy: Copy) -> None:
             model = copy.id.model
             metadata, timeout = to_runtime(call.metadata, model), self._remaining(call)
             with self._invoking(call, copy, named):
-                await served.begin(self._exchange.stream(call.method, messages.replay(model), metadata, timeout))
+                if one:
+                    await served.begin(self._exchange.ask(call.method, messages.one(model), metadata, timeout))
+                else:
+                    await served.begin(self._exchange.stream(call.method, messages.replay(model), metadata, timeout))
 
         await self._travel(call, named, 0, use, keep=served.keep, may_repeat=lambda: messages.replayable)
 
@@ -135,7 +143,7 @@ class CallServer:
         size: int,
         use: Callable[[Copy], Awaitable[T]],
         *,
-        keep: Callable[[Callable[[], None]], None] | None = None,
+        keep: Callable[[ExitStack], None] | None = None,
         may_repeat: Callable[[], bool] = lambda: True,
     ) -> T:
         """Brings a call to a copy and uses it.
@@ -145,7 +153,7 @@ class CallServer:
             named: its model.
             size: request bytes kept while it waits.
             use: makes the call on a copy.
-            keep: takes over leaving the copy, for a use that outlasts this call.
+            keep: takes over what ends with the use, for one that outlasts this call.
             may_repeat: whether `use` can be done again on another copy.
         """
         journey = Journey(named.model, self._conductor.pod, self._registry.models)
@@ -153,6 +161,7 @@ class CallServer:
             copy = await self._reach(journey, call, size)
             with ExitStack() as used:
                 used.callback(self._conductor.leave, copy)
+                used.enter_context(self._underway.on(copy))
                 try:
                     used.callback(await self._turns.take(copy))
                     result = await use(copy)
@@ -162,7 +171,7 @@ class CallServer:
                         raise
                 else:
                     if keep is not None:
-                        keep(used.pop_all().close)
+                        keep(used.pop_all())
                     return result
 
     def _judge(self, call: Call, copy: Copy, status: RuntimeStatus) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
 from mesh.core.dataplane import Rule
@@ -14,6 +15,9 @@ from mesh.wire import fields
 from mesh.wire.call import Answer, Metadata
 from mesh.wire.exchange import StreamCall
 
+PEEK = 0.002
+"""Seconds to see whether a caller sends one message only: its end comes with it, if it does."""
+
 
 class Requests:
     """The request side of a stream: each message gets the concrete model's id, and none may name another model."""
@@ -22,6 +26,7 @@ class Requests:
         self._source, self._rule, self._path, self._measured = source, rule, path, measured
         self._first: bytes | None = None
         self._sent = 0
+        self._next: asyncio.Task[bytes | None] | None = None
         self._named: Named | None = None
 
     async def first(self) -> bytes:
@@ -39,9 +44,29 @@ class Requests:
         Raises:
             Unsupported: there are more.
         """
-        if await anext(self._source, None) is not None:
+        if await self._pull() is not None:
             raise Unsupported("a stream can name one model only; open a stream for each, or send one message")
         return self._first or b""
+
+    async def is_one(self) -> bool:
+        """Whether the caller is known to send one message and no more, which is looked at for a moment only: it may wait for an answer."""
+        if self._first is None:
+            return False
+        if self._next is None:
+            self._next = asyncio.ensure_future(anext(self._source, None))
+        await asyncio.wait([self._next], timeout=PEEK)
+        return self._next.done() and self._next.result() is None
+
+    async def _pull(self) -> bytes | None:
+        if self._next is None:
+            return await anext(self._source, None)
+        pulled, self._next = self._next, None
+        return await pulled
+
+    def close(self) -> None:
+        """Reads no more."""
+        if self._next is not None:
+            self._next.cancel()
 
     def bind(self, named: Named) -> None:
         """Says which model the stream is for."""
@@ -58,11 +83,15 @@ class Requests:
             return
         self._sent = 1
         yield self._addressed(self._first, model)
-        async for message in self._source:
+        while (message := await self._pull()) is not None:
             self._sent += 1
             self._measured.asked += len(message)
             self._check(message)
             yield self._addressed(message, model)
+
+    def one(self, model: ModelId) -> bytes:
+        """The first message, for a caller that sends no more."""
+        return self._addressed(self._first or b"", model)
 
     def _addressed(self, message: bytes, model: ModelId) -> bytes:
         return fields.replace(message, self._path, model.encode()) if self._path else message
@@ -105,9 +134,9 @@ class ServedStream:
         """Makes it a stream of one message that is known already."""
         self._head, self.headers, self._tail = answer.payload, answer.headers, answer.trailers
 
-    def keep(self, leave: Callable[[], None]) -> None:
-        """Does something when the stream ends."""
-        self._held.callback(leave)
+    def keep(self, used: ExitStack) -> None:
+        """Ends something with the stream."""
+        self._held.push(used)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Response messages in order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from typing import TypeGuard
 
 import grpc
 from grpc import aio
@@ -42,6 +43,14 @@ class Exchange:
         multi: aio.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(f"/{method}")
         return StreamCall(multi(timeout=timeout, metadata=aio.Metadata(*metadata)), requests)
 
+    def ask(self, method: str, payload: bytes, metadata: Metadata, timeout: float | None) -> StreamCall:
+        """One message there, any number back.
+
+        A status that comes before the request is written gets lost where gRPC writes messages one by one; not so here.
+        """
+        multi: aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(f"/{method}")
+        return StreamCall(multi(payload, timeout=timeout, metadata=aio.Metadata(*metadata)))
+
     def _method(self, method: str) -> aio.UnaryUnaryMultiCallable[bytes, bytes]:
         found = self._unary.get(method)
         if found is None:
@@ -51,13 +60,16 @@ class Exchange:
         return found
 
 
-class StreamCall:
-    """One stream; requests are pumped by a task of its own."""
+_Streaming = aio.StreamStreamCall[bytes, bytes] | aio.UnaryStreamCall[bytes, bytes]
 
-    def __init__(self, call: aio.StreamStreamCall[bytes, bytes], requests: AsyncIterator[bytes]) -> None:
+
+class StreamCall:
+    """One stream; requests that are still to come are pumped by a task of its own."""
+
+    def __init__(self, call: _Streaming, requests: AsyncIterator[bytes] | None = None) -> None:
         self._call = call
         self._fault: MeshError | None = None
-        self._pump = asyncio.get_running_loop().create_task(self._send(requests))
+        self._pump = asyncio.get_running_loop().create_task(self._send(call, requests)) if _takes_more(call) and requests else None
         self.headers: Metadata = ()
         self.trailers: Metadata = ()
 
@@ -83,6 +95,7 @@ class StreamCall:
             raise
 
     async def _end(self) -> None:
+        self.headers = self.headers or plain(await self._call.initial_metadata())
         self.trailers = plain(await self._call.trailing_metadata())
         code = await self._call.code()
         if self._fault is not None:
@@ -90,11 +103,11 @@ class StreamCall:
         if code is not grpc.StatusCode.OK:
             raise RuntimeStatus(Code[code.name], await self._call.details() or "", self.headers, self.trailers)
 
-    async def _send(self, requests: AsyncIterator[bytes]) -> None:
+    async def _send(self, call: aio.StreamStreamCall[bytes, bytes], requests: AsyncIterator[bytes]) -> None:
         try:
             async for message in requests:
-                await self._call.write(message)
-            await self._call.done_writing()
+                await call.write(message)
+            await call.done_writing()
         except MeshError as error:
             self._fault = error
             self._call.cancel()
@@ -104,8 +117,13 @@ class StreamCall:
 
     def cancel(self) -> None:
         """Ends the stream from this side."""
-        self._pump.cancel()
+        if self._pump is not None:
+            self._pump.cancel()
         self._call.cancel()
+
+
+def _takes_more(call: _Streaming) -> TypeGuard[aio.StreamStreamCall[bytes, bytes]]:
+    return isinstance(call, aio.StreamStreamCall)
 
 
 def plain(metadata: object) -> Metadata:

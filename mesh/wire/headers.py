@@ -12,6 +12,8 @@ MODEL, ALIAS = "mm-model-id", "mm-vmodel-id"
 """Both are repeatable; with `-bin` appended the value is UTF-8, and counts only where the plain header is absent."""
 LEGACY_MODEL = "tas-model-id"
 """Counts only if no other header names a model or alias."""
+DETAILS = "grpc-status-details-bin"
+"""Belongs to a status, not to the transport: it passes."""
 BALANCED, REQUIRED = "mm-balanced", "mm-required"
 
 _OWN_PREFIXES = ("mm-", "grpc-")
@@ -57,7 +59,7 @@ def to_runtime(metadata: Metadata, model: ModelId) -> Metadata:
 
 def from_runtime(metadata: Metadata) -> Metadata:
     """What the caller gets of the runtime's headers or trailers: all but the mesh's and the transport's own."""
-    return tuple(entry for entry in metadata if not entry[0].startswith(_OWN_PREFIXES) and entry[0] not in _OWN_NAMES)
+    return tuple(entry for entry in metadata if entry[0] == DETAILS or not (entry[0].startswith(_OWN_PREFIXES) or entry[0] in _OWN_NAMES))
 
 
 _ID_HEADERS = frozenset({MODEL, f"{MODEL}-bin", ALIAS, f"{ALIAS}-bin", LEGACY_MODEL})

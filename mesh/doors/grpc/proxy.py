@@ -56,14 +56,15 @@ class _Stream:
 
     async def answer(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
         """Any number of messages both ways."""
+        answered = False
         try:
             stream = await self._serving.stream(call_of(self._method, context), requests)
-            if stream.headers:
-                await context.send_initial_metadata(stream.headers)
+            await context.send_initial_metadata(stream.headers)
+            answered = True
             async for message in stream:
                 yield message
         except Exception as error:
-            await abort(context, error)
+            await abort(context, error, answered=answered)
         context.set_trailing_metadata(stream.trailers)
 
 

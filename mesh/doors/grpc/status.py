@@ -18,10 +18,16 @@ log = logging.getLogger(__name__)
 Context = aio.ServicerContext[Any, Any]
 
 
-async def abort(context: Context, error: Exception) -> Never:
-    """Ends the call with the status of an error; a runtime's own passes with its details and trailers."""
+async def abort(context: Context, error: Exception, *, answered: bool = False) -> Never:
+    """Ends the call with the status of an error; a runtime's own passes with its details and trailers.
+
+    Args:
+        context: the call.
+        error: any.
+        answered: whether headers or messages were sent already.
+    """
     if isinstance(error, RuntimeStatus):
-        if error.headers:
+        if error.headers and not answered:
             await context.send_initial_metadata(_pairs(error.headers))
         code, details, trailers = error.code.name, error.details, _pairs(error.trailers)
     elif isinstance(error, MeshError):

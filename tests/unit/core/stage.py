@@ -22,6 +22,7 @@ from mesh.core.ids import CopyId, ModelId, PodId
 from mesh.core.instructions import (
     Abandon,
     ChangeRecord,
+    EndCalls,
     Instruction,
     LoadModel,
     MeasureSize,
@@ -183,6 +184,8 @@ class Stage:
                     orders.append(f"measure {subject}")
                 case PredictSize(subject):
                     orders.append(f"predict {subject}")
+                case EndCalls(subject):
+                    orders.append(f"end calls {subject}")
                 case Abandon(subject):
                     orders.append(f"abandon {subject}")
 

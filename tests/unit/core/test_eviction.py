@@ -74,7 +74,7 @@ def test_a_call_that_outlives_the_drain_limit_does_not_keep_the_memory() -> None
     due = stage.pod.next_due()
     assert due == stage.now + 120_000
     stage.later(120_000)
-    assert stage.tell(TimePassed()) == ["unload a#1"]
+    assert stage.tell(TimePassed()) == ["end calls a#1", "unload a#1"]
     assert stage.leave(calls[0]) == []
     assert stage.tell(LastCallEnded(copy_id("a#1"))) == []
 
