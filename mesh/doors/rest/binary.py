@@ -20,9 +20,10 @@ WANTED_ALL = "binary_data_output"
 class Tail:
     """What follows the JSON part; inputs take their bytes from it in order."""
 
-    def __init__(self, data: bytes = b"") -> None:
+    def __init__(self, data: bytes = b"", position: int = 0) -> None:
+        """The bytes of `data` from `position` on."""
         self._data = data
-        self._position = 0
+        self._position = position
 
     def take(self, size: object, place: str) -> bytes:
         """The next `size` bytes.
@@ -64,4 +65,4 @@ def split(body: bytes, length: str | None) -> tuple[bytes, Tail]:
         )
     if size > len(body):
         raise Malformed(f"header Inference-Header-Content-Length: the JSON part has {text[:40]} bytes, the body only {len(body)}")
-    return body[:size], Tail(body[size:])
+    return body[:size], Tail(body, size)

@@ -19,8 +19,8 @@ from mesh.protocols.inference_pb2 import ModelInferRequest, ModelInferResponse, 
 from mesh.wire.call import Answer, Call, Target
 
 SERVICE = "inference.GRPCInferenceService"
-LARGE = 262_144
-"""Bodies from this size on, in bytes, are transcoded in a thread, so that other calls get their turn in between."""
+LARGE = 65_536
+"""Messages from this size on, in bytes, are transcoded in a thread, so that none holds the event loop for more than a few milliseconds."""
 
 RAW_KEYS = ("raw_input_contents", "rawInputContents")
 
