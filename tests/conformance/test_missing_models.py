@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from grpc import RpcError, StatusCode
 
-from tests.support.client import Client, answer, example, to
+from tests.support.client import Client, Conversation, answer, to
 from tests.support.mesh import Mesh, RuntimeProcess, a_mesh
 
 
@@ -49,9 +49,12 @@ def test_many_callers_who_meet_a_lost_model_cause_one_load(client: Client, runti
 def test_a_stream_heals_too(client: Client, runtime: RuntimeProcess, model: str) -> None:
     client.loaded(model)
     runtime.do("purge")
-    requests = [example.PredictRequest(text=text) for text in ("a", "b")]
-    answers = client.predictor.predictStream(iter(requests), metadata=to(model), timeout=20)
-    assert [item.results[0].category for item in answers] == [answer(model, "a"), answer(model, "b")]
+    talk = Conversation(client, to(model))
+    for text in ("a", "b"):
+        talk.say(text)
+        assert talk.hear() == answer(model, text)
+    talk.end()
+    assert list(talk.answers) == []
     assert runtime.loads(model) == 2
 
 

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Iterator
 
 import pytest
 from grpc import StatusCode
 
 from mesh.protocols import inference_pb2 as v2
-from tests.support.client import Client, Metadata, answer, example, refused, to
+from tests.support.client import Client, Conversation, answer, example, refused, to
 from tests.support.mesh import Mesh, RuntimeProcess, a_mesh
 
 METHOD = "mmesh.ExamplePredictor/predictStream"
 CONFIG = '{"rpcConfigs": {"%s": {"idExtractionPath": [1]}}, "allowOtherRpcs": true}' % METHOD  # noqa: UP031
-
-
-class Conversation:
-    """A stream in which every message waits until a test sends it."""
-
-    def __init__(self, client: Client, metadata: Metadata) -> None:
-        self._sent: queue.Queue[example.PredictRequest | None] = queue.Queue()
-        self.answers = client.predictor.predictStream(iter(self._sent.get, None), metadata=metadata, timeout=30)
-
-    def say(self, text: str, name: str = "") -> None:
-        self._sent.put(example.PredictRequest(text=text, modelName=name))
-
-    def hear(self) -> str:
-        return next(self.answers).results[0].category
-
-    def end(self) -> None:
-        self._sent.put(None)
 
 
 @pytest.fixture(scope="module")

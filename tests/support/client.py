@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, Self
@@ -19,7 +20,7 @@ stubs.ensure()
 from tests.support.protocols import example_pb2 as example  # noqa: E402
 from tests.support.protocols import example_pb2_grpc as example_grpc  # noqa: E402
 
-__all__ = ["AliasStatus", "Client", "Metadata", "Pending", "Status", "answer", "example", "refused", "to"]
+__all__ = ["AliasStatus", "Client", "Conversation", "Metadata", "Pending", "Status", "answer", "example", "refused", "to"]
 
 TIMEOUT = 30.0
 """Seconds that every call gets: nothing in a test may wait for ever."""
@@ -116,6 +117,23 @@ class Client:
         """Any unary method by its full name, as bytes."""
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(f"/{method}", None, None)
         return call(payload, timeout=timeout, metadata=metadata)
+
+
+class Conversation:
+    """A stream of the example predictor in which every message waits until a test says it."""
+
+    def __init__(self, client: Client, metadata: Metadata) -> None:
+        self._sent: queue.Queue[example.PredictRequest | None] = queue.Queue()
+        self.answers = client.predictor.predictStream(iter(self._sent.get, None), metadata=metadata, timeout=30)
+
+    def say(self, text: str, name: str = "") -> None:
+        self._sent.put(example.PredictRequest(text=text, modelName=name))
+
+    def hear(self) -> str:
+        return next(self.answers).results[0].category
+
+    def end(self) -> None:
+        self._sent.put(None)
 
 
 def to(model: str, *more: tuple[str, str | bytes]) -> Metadata:
