@@ -24,7 +24,7 @@ from mesh.doors.rest.server import RestServer
 from mesh.doors.tls import TlsFiles
 from mesh.pod.assemble import LivingPod, start
 from mesh.pod.facts import Facts
-from mesh.settings import Settings
+from mesh.settings import Settings, termination_log
 from mesh.telemetry import logs
 from mesh.telemetry.metrics import Metrics
 from mesh.telemetry.options import read_options
@@ -35,14 +35,19 @@ LAST_CALLS = 15.0
 """Seconds at most that running calls get when the doors close (reference 9.5)."""
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings | None = None) -> int:
     """Runs until SIGTERM or SIGINT.
+
+    Args:
+        settings: those of the environment, unless given.
 
     Returns:
         The exit status: 0 after an orderly stop, 1 if the start failed; the reason stands in the log, on standard error and
         in the termination log.
     """
     try:
+        logs.setup()
+        settings = settings or Settings.load()
         logs.setup(settings.log_level, settings.log_request_headers)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_live(settings))
@@ -51,7 +56,7 @@ def run(settings: Settings) -> int:
         log.error(reason)
         print(reason, file=sys.stderr)
         with contextlib.suppress(OSError):
-            settings.termination_log.write_text(reason)
+            (settings.termination_log if settings else termination_log()).write_text(reason)
         return 1
     return 0
 

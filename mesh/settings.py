@@ -225,6 +225,11 @@ class Settings(BaseSettings):
         return self.pod_name[-12:] or f"pod-{os.getpid()}"
 
 
+def termination_log() -> Path:
+    """Where the reason of a failed start goes, even if the settings themselves are the reason."""
+    return Path(os.environ.get("LL_TERMINATION_MSG_PATH", Settings.model_fields["termination_log"].default))
+
+
 def describe() -> list[dict[str, Any]]:
     """Every setting in order: `names` (first is current, others are old spellings), `default`, `unit`, `meaning`."""
     rows = []

@@ -174,9 +174,13 @@ def _watch_files(settings: Settings, living: LivingPod, pod: Pod, targets: Targe
     def new_constraints(text: str) -> None:
         pod.constraints = Constraints.parse(text)
 
-    for path, apply in ((settings.dataplane_config_path, new_dataplane), (settings.type_constraints_path, new_constraints)):
+    files = (
+        (settings.dataplane_config_path, "MM_DATAPLANE_CONFIG_PATH", new_dataplane),
+        (settings.type_constraints_path, "MM_TYPE_CONSTRAINTS_PATH", new_constraints),
+    )
+    for path, variable, apply in files:
         if path is not None:
-            file = LiveFile(path, apply)
+            file = LiveFile(path, variable, apply)
             file.load()
             living.run(file.watch())
 

@@ -20,11 +20,12 @@ class LiveFile:
 
     Args:
         path: the file.
+        variable: the setting that names it, for messages.
         apply: takes its text; what it refuses leaves the former in force.
     """
 
-    def __init__(self, path: Path, apply: Callable[[str], None]) -> None:
-        self._path, self._apply = path, apply
+    def __init__(self, path: Path, variable: str, apply: Callable[[str], None]) -> None:
+        self._path, self._variable, self._apply = path, variable, apply
         self._text: str | None = None
 
     def load(self) -> None:
@@ -36,11 +37,13 @@ class LiveFile:
         try:
             self._text = self._path.read_text()
         except (OSError, UnicodeDecodeError) as error:
-            raise Malformed(f"{self._path}: cannot be read: {error}") from None
+            raise Malformed(
+                f"{self._variable}={self._path} cannot be read: {error.strerror if isinstance(error, OSError) else error}"
+            ) from None
         try:
             self._apply(self._text)
         except Malformed as error:
-            raise Malformed(f"{self._path}: {error}") from None
+            raise Malformed(f"{self._variable}={self._path}: {error}") from None
 
     async def watch(self) -> None:
         """Applies changes until cancelled; a faulty one is logged once and changes nothing."""

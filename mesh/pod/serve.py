@@ -21,6 +21,7 @@ from mesh.pod.turns import Turns
 from mesh.pod.underway import Underway
 from mesh.runtime.handshake import Runtime
 from mesh.store.registry import Registry
+from mesh.telemetry import logs
 from mesh.telemetry.metrics import Metrics
 from mesh.wire import fields
 from mesh.wire.answers import error_of, not_here
@@ -63,7 +64,7 @@ class CallServer:
 
     async def unary(self, call: Call, payload: bytes) -> Answer:
         """One message in, one out. Errors as `mesh.doors.ports.Serving` says."""
-        with self._admission.call(), Measured(self._metrics, call.method, len(payload)) as measured:
+        with self._admission.call(), logs.request(call.metadata), Measured(self._metrics, call.method, len(payload)) as measured:
             path, rule = self._injection(call.method), self._targets.rule(call.method)
             target = self._targets.target(call, rule, payload)
             if is_several(target):
@@ -78,6 +79,7 @@ class CallServer:
         """Any number of messages both ways; returns when the first answer is there. Errors as `mesh.doors.ports.Serving` says."""
         held = ExitStack()
         held.enter_context(self._admission.call())
+        held.enter_context(logs.request(call.metadata))
         measured = held.enter_context(Measured(self._metrics, call.method))
         served = ServedStream(held, measured)
         try:
