@@ -1,1 +1,1 @@
-"""A mesh on one machine: processes, environments, documents."""
+"""A mesh on one machine: a supervisor, one pod of router, adapter and model server, and the documents it serves."""

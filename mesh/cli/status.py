@@ -1,0 +1,58 @@
+"""`mesh status`: how the mesh on this machine is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from mesh.cli import output
+from mesh.cli.client import Control, MeshOption
+from mesh.cli.output import Format
+
+
+def status(
+    format_: Annotated[Format, typer.Option("--output", "-o", help="table, json or yaml.")] = Format.table,
+    mesh: MeshOption = None,
+) -> None:
+    """Shows the mesh: state, addresses, processes, services, claims. Exit code 1 if none runs."""
+    with output.plain_errors():
+        found: dict[str, Any] = Control.find(mesh).get("status")
+        if format_ in (Format.json, Format.yaml):
+            output.data(found, format_)
+            return
+        services = found["services"]
+        told = f"{services['ready']} of {services['total']} ready" + (
+            f", {services['pending']} not told yet" if services["pending"] else ""
+        )
+        output.fields(
+            [
+                ("State", found["state"]),
+                ("Namespace", found["namespace"]),
+                ("Since", output.moment(found["startedAt"])),
+                ("gRPC", found["grpc"]),
+                ("REST", found["rest"]),
+                ("Metrics", found["metrics"]),
+                ("Runtime", f"{found['runtime']['name']}, {output.size(found['runtime']['capacityBytes'])} for models"),
+                ("Services", told),
+                ("Data folder", found["data"]),
+                ("Claims", "\n".join(f"{name} → {path}" for name, path in found["claims"].items()) or "none"),
+                ("Storage keys", found["storageConfig"]),
+            ]
+        )
+        rows = [
+            [one["name"], one["state"], str(one["pid"] or "-"), str(one["restarts"]), one["lastExit"] or "-", one["log"]]
+            for one in [
+                {
+                    "name": "mesh",
+                    "state": found["state"],
+                    "pid": found["pid"],
+                    "restarts": 0,
+                    "lastExit": "",
+                    "log": f"{found['data']}/logs/mesh.log",
+                },
+                *found["processes"],
+            ]
+        ]
+        output.console.print()
+        output.table(rows, ["PROCESS", "STATE", "PID", "RESTARTS", "LAST EXIT", "LOG"])

@@ -1,0 +1,161 @@
+"""`mesh up`: a mesh on this machine, in the foreground or detached."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mesh.cli import environment, output
+from mesh.cli.client import Control
+from mesh.core.errors import Conflict, Failed, Malformed, MeshError
+from mesh.local import state
+from mesh.local.__main__ import options_text
+from mesh.local.state import DataFolder
+from mesh.local.supervisor import Supervisor, UpOptions
+
+_READY_TIMEOUT = 240.0
+"""Seconds: more than a router waits for its model server (180)."""
+
+
+def up(
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Data folder: documents, claims, logs.", show_default="~/.local/share/mesh")
+    ] = None,
+    pvc: Annotated[
+        list[str] | None, typer.Option("--pvc", metavar="NAME=DIR", help="Serve this folder as the claim NAME; repeatable.")
+    ] = None,
+    storage_config: Annotated[
+        Path | None,
+        typer.Option(
+            "--storage-config", metavar="DIR", help="Folder of storage keys, one JSON file each.", show_default="DATA/storage-config"
+        ),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return as soon as it is ready; `mesh down` ends it.")] = False,
+    grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the gRPC clients.")] = 8033,
+    rest_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the REST clients.")] = 8008,
+    namespace: Annotated[str, typer.Option(help="The namespace that it stands for.")] = "modelmesh-serving",
+) -> None:
+    """Starts a mesh on this machine: a router, an adapter and an MLServer of its own, on 127.0.0.1."""
+    with output.plain_errors(usage=(Malformed,)):
+        folder = DataFolder.at(data or state.default_data())
+        claims = dict(_claim(text) for text in pvc or [])
+        _refuse_second(folder)
+        options = UpOptions(folder.root, environment.ensure("mlserver"), claims, storage_config, namespace, grpc_port, rest_port)
+        if detach:
+            _detached(options)
+        else:
+            asyncio.run(_foreground(options))
+
+
+def _claim(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (equals and name and path) or "/" in name or name.startswith("."):
+        raise output.usage(f"--pvc {text}: it reads --pvc NAME=DIR, e.g. --pvc my-models-pvc=./models")
+    return name, Path(path).expanduser().absolute()
+
+
+def _refuse_second(folder: DataFolder) -> None:
+    """Before an environment is made for nothing; the supervisor refuses again, for whoever was faster."""
+    other = folder.running()
+    if other:
+        raise Conflict(f"a mesh runs with this data folder already ({other.named()}); `mesh down` ends it")
+
+
+async def _foreground(options: UpOptions) -> None:
+    supervisor = Supervisor(options, lambda who, what: output.console.print(f"{datetime.now():%H:%M:%S} {who:<10}{what}", markup=False))
+
+    async def tell() -> None:
+        await supervisor.ready.wait()
+        _show(supervisor.status())
+        output.console.print("Ctrl-C ends it.", markup=False)
+
+    telling = asyncio.create_task(tell())
+    try:
+        await supervisor.run()
+    finally:
+        telling.cancel()
+
+
+def _detached(options: UpOptions) -> None:
+    folder = DataFolder.at(options.data)
+    folder.prepare()
+    log = folder.logs / "mesh.log"
+    with log.open("ab") as stream:
+        begin = log.stat().st_size
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mesh.local", options_text(options)],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+            cwd=folder.root,
+        )
+    try:
+        with output.errors.status("starting the mesh"):
+            shown = _wait(process, folder, log, begin)
+    except BaseException:
+        _end(process)
+        raise
+    _show(shown)
+
+
+def _wait(process: subprocess.Popen[bytes], folder: DataFolder, log: Path, begin: int) -> dict[str, Any]:
+    """Until the mesh is ready. Failed with the last lines of its log if it ends, or takes too long."""
+    limit = time.monotonic() + _READY_TIMEOUT
+    status: dict[str, Any] = {}
+    while time.monotonic() < limit:
+        if process.poll() is not None:
+            raise Failed(_tail(log, begin) or f"the mesh ended with exit code {process.returncode}; see {log}")
+        context = folder.running()
+        if context and context.pid == process.pid and folder.socket.exists():
+            with suppress(MeshError):
+                status = Control(context).get("status")
+        if status.get("state") == "ready":
+            return status
+        time.sleep(0.1)
+    states = ", ".join(f"{one['name']} {one['state']} {one['lastExit']}".strip() for one in status.get("processes", []))
+    raise Failed(f"the mesh was not ready after {_READY_TIMEOUT:g} s ({states}); its logs are in {folder.logs}")
+
+
+def _tail(log: Path, begin: int) -> str:
+    with log.open("rb") as stream:
+        stream.seek(begin)
+        lines = stream.read().decode("utf-8", "replace").strip().splitlines()
+    return "\n".join(lines[-15:])
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """It ends its children itself, so it gets the time for that."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
+        try:
+            process.wait(45)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _show(status: dict[str, Any]) -> None:
+    output.console.print("The mesh is ready.", markup=False)
+    claims = "\n".join(f"{name} → {path}" for name, path in status["claims"].items())
+    pairs = [
+        ("gRPC", status["grpc"]),
+        ("REST", status["rest"]),
+        ("metrics", status["metrics"]),
+        ("data folder", status["data"]),
+        ("logs", f"{status['data']}/logs"),
+        ("claims", claims or "none yet"),
+        ("pid", str(status["pid"])),
+    ]
+    output.fields(pairs)

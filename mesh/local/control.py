@@ -1,0 +1,117 @@
+"""The control interface: JSON over HTTP on a Unix socket that only this user may use. Every other command talks to it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from mesh.core.errors import MeshError, Unavailable, Unknown
+from mesh.core.ids import AliasId
+from mesh.local import state, views
+from mesh.local.supervisor import Supervisor
+from mesh.manifests.parsing import parse_value
+
+_ASKED_NOW = 200
+"""Up to so many services are asked about at the moment they are shown; of more, the state of the last round is shown."""
+
+
+async def serve(supervisor: Supervisor) -> None:
+    """Serves until cancelled. OSError if the socket cannot be made."""
+    path = supervisor.folder.socket
+    path.unlink(missing_ok=True)  # the folder's lock is ours: what lies here is left over
+    listener = socket.socket(socket.AF_UNIX)
+    with listener:
+        listener.bind(state.socket_address(path))
+        path.chmod(0o600)
+        config = uvicorn.Config(
+            _application(supervisor), log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        )
+        server = _Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await asyncio.shield(serving)
+        except asyncio.CancelledError:
+            server.should_exit = True
+            with suppress(asyncio.CancelledError):
+                await serving
+            raise
+        finally:
+            path.unlink(missing_ok=True)
+
+
+class _Server(uvicorn.Server):
+    """One that leaves signals to the supervisor."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _application(supervisor: Supervisor) -> FastAPI:
+    app = FastAPI(openapi_url=None)
+
+    @app.exception_handler(MeshError)
+    async def refused(_: Request, error: MeshError) -> JSONResponse:
+        return JSONResponse({"error": error.message}, error.http)
+
+    @app.get("/v1/status")
+    async def status() -> Any:
+        return supervisor.status()
+
+    @app.post("/v1/stop")
+    async def stop() -> Any:
+        supervisor.stopping.set()
+        return {"pid": supervisor.context.pid}
+
+    _documents(app, supervisor)
+    _router(app, supervisor)
+    return app
+
+
+def _documents(app: FastAPI, supervisor: Supervisor) -> None:
+    @app.post("/v1/documents")
+    async def apply(request: Request) -> Any:
+        batch = [parse_value(item["document"], item["origin"]) for item in await request.json()]
+        return supervisor.apply(batch)
+
+    @app.delete("/v1/documents/{kind}/{name}")
+    async def delete(kind: str, name: str) -> Any:
+        return {"note": supervisor.delete(kind, name)}
+
+    @app.get("/v1/services")
+    async def services(name: str = "") -> Any:
+        found = supervisor.services()
+        if name:
+            found = [one for one in found if one.document.name == name] or [supervisor.documents.get("InferenceService", name)]
+        if len(found) <= _ASKED_NOW:
+            with suppress(MeshError):
+                await supervisor.controller.refresh(AliasId(one.document.name) for one in found)
+        return [views.service(supervisor, one) for one in found]
+
+    @app.get("/v1/runtimes")
+    async def all_runtimes() -> Any:
+        return views.runtime_rows(supervisor)
+
+
+def _router(app: FastAPI, supervisor: Supervisor) -> None:
+    @app.get("/v1/pods")
+    async def pods() -> Any:
+        details: Any = {}
+        with suppress(Unknown, Unavailable):
+            details = await supervisor.router.details("pod", {})
+        return [views.pod_row(supervisor, details if isinstance(details, dict) else {})]
+
+    @app.get("/v1/models")
+    async def models(request: Request) -> Any:
+        return await supervisor.router.details("models", dict(request.query_params))
+
+    @app.get("/v1/models/{name}")
+    async def model(name: str) -> Any:
+        return await supervisor.router.details(f"models/{name}", {})

@@ -1,0 +1,207 @@
+"""Brings the router to the documents, and keeps what it says of each service.
+
+Work is done per service and in rounds: what was applied or deleted at once, what is not settled every second, the rest in small
+shares, so that ten thousand services cost a few calls a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from mesh.core.errors import Conflict, MeshError, PeerUnavailable
+from mesh.core.ids import AliasId
+from mesh.core.reconciliation import (
+    AliasSeen,
+    AliasStatus,
+    Condition,
+    DeleteAlias,
+    Registration,
+    SetAlias,
+    decide,
+    decide_removal,
+    describe,
+    settled,
+)
+from mesh.local.processes import Say
+
+ROUND = 1.0
+"""Seconds between two looks at what is not settled."""
+
+SHARE = 50
+"""Settled services looked at in one round."""
+
+PARALLEL = 16
+"""Calls of the router at a time."""
+
+_UNSEEN = AliasSeen(AliasStatus.NOT_FOUND)
+
+
+class Router(Protocol):
+    """What the controller asks of a router; `mesh.local.router_client.RouterClient` is one."""
+
+    async def set_alias(self, order: SetAlias) -> AliasSeen:
+        """Registers a model and points an alias at it."""
+        ...
+
+    async def delete_alias(self, order: DeleteAlias) -> None:
+        """Removes an alias."""
+        ...
+
+    async def alias(self, alias: AliasId) -> AliasSeen:
+        """Tells how an alias is."""
+        ...
+
+
+@dataclass
+class Service:
+    """One service as it is wanted and as it was seen last.
+
+    Attributes:
+        applied: it was applied, and the router was not told since.
+        since: when its readiness last changed, epoch milliseconds.
+        refusal: what the router said when it refused the registration.
+    """
+
+    wanted: Registration
+    applied: bool = True
+    seen: AliasSeen = _UNSEEN
+    ready: bool = False
+    since: int = 0
+    refusal: str = ""
+
+    def condition(self) -> Condition:
+        """The words for what was seen last."""
+        return describe(self.wanted, self.seen, was_ready=self.ready)
+
+
+class Controller:
+    """Runs until cancelled; every public method may be called meanwhile, from the same loop."""
+
+    def __init__(self, router: Router, say: Say) -> None:
+        self.services: dict[AliasId, Service] = {}
+        self._router = router
+        self._say = say
+        self._removals: dict[AliasId, str] = {}
+        self._sweep: deque[AliasId] = deque()
+        self._wake = asyncio.Event()
+        self._gate = asyncio.Semaphore(PARALLEL)
+
+    def want(self, wanted: Registration) -> None:
+        """A document was applied, for the first time or again."""
+        self._removals.pop(wanted.alias, None)
+        before = self.services.get(wanted.alias)
+        self.services[wanted.alias] = Service(wanted) if before is None else before
+        service = self.services[wanted.alias]
+        service.wanted, service.applied, service.refusal = wanted, True, ""
+        self._wake.set()
+
+    def unwant(self, alias: AliasId) -> None:
+        """A document was deleted."""
+        service = self.services.pop(alias, None)
+        if service:
+            self._removals[alias] = service.wanted.owner
+            self._wake.set()
+
+    def forget(self) -> None:
+        """The router lost what it knew: everything is registered again."""
+        for service in self.services.values():
+            service.seen, service.applied = _UNSEEN, True
+        self._removals.clear()
+        self._wake.set()
+
+    def pending(self) -> int:
+        """Services and removals that the router was not told of."""
+        return len(self._removals) + sum(service.applied for service in self.services.values())
+
+    async def refresh(self, names: Iterable[AliasId]) -> None:
+        """Asks the router about these now; what it does not answer keeps its last state."""
+        known = [self.services[name] for name in names if name in self.services]
+        await self._all([self._look(service) for service in known])
+
+    async def run(self) -> None:
+        """Works until it is cancelled."""
+        while True:
+            self._wake.clear()
+            with suppress(PeerUnavailable):
+                await self._round()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), ROUND)
+
+    async def _round(self) -> None:
+        removals = list(self._removals.items())
+        await self._all([self._remove(alias, owner) for alias, owner in removals])
+        due = [service for service in self.services.values() if service.applied or not settled(service.condition())]
+        busy = {service.wanted.alias for service in due}
+        due += [self.services[alias] for alias in self._share() if alias not in busy]
+        await self._all([self._reconcile(service) for service in due])
+
+    def _share(self) -> list[AliasId]:
+        if not self._sweep:
+            self._sweep.extend(self.services)
+        share = [self._sweep.popleft() for _ in range(min(SHARE, len(self._sweep)))]
+        return [alias for alias in share if alias in self.services]
+
+    async def _all(self, work: list[Awaitable[None]]) -> None:
+        """All of it, a few at a time; a router that does not answer ends the round, other errors are the service's own."""
+
+        async def one(item: Awaitable[None]) -> None:
+            async with self._gate:
+                await item
+
+        for answer in await asyncio.gather(*map(one, work), return_exceptions=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, MeshError):
+                raise answer
+            if isinstance(answer, PeerUnavailable):
+                raise answer
+
+    async def _reconcile(self, service: Service) -> None:
+        if service.refusal and not service.applied:
+            return
+        wanted = service.wanted
+        seen = await self._router.alias(wanted.alias)
+        order = decide(wanted, seen, applied_again=service.applied)
+        if order:
+            try:
+                seen = await self._router.set_alias(order)
+            except Conflict:
+                seen = await self._router.alias(wanted.alias)
+            except PeerUnavailable:
+                raise
+            except MeshError as error:
+                if service.wanted is wanted:
+                    service.refusal, service.applied = error.message, False
+                    self._say("services", f"{wanted.alias}: {error.message}")
+                return
+        if service.wanted is wanted:
+            service.applied = False
+            self._saw(service, seen)
+
+    async def _look(self, service: Service) -> None:
+        wanted = service.wanted
+        seen = await self._router.alias(wanted.alias)
+        if service.wanted is wanted and not service.applied:
+            self._saw(service, seen)
+
+    def _saw(self, service: Service, seen: AliasSeen) -> None:
+        before = service.condition()
+        service.seen = seen
+        now = service.condition()
+        if now.ready != service.ready or not service.since:
+            service.ready, service.since = now.ready, int(time.time() * 1000)
+        if now.active != before.active or now.target != before.target:
+            target = f", successor {now.target.value}" if now.target else ""
+            reason = f": {now.failure.message}" if now.failure else ""
+            self._say("services", f"{service.wanted.alias} is {now.active.value}{target}{reason}")
+
+    async def _remove(self, alias: AliasId, owner: str) -> None:
+        order = decide_removal(alias, owner, await self._router.alias(alias))
+        if order:
+            await self._router.delete_alias(order)
+        if self._removals.get(alias) == owner and alias not in self.services:
+            del self._removals[alias]

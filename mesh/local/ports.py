@@ -1,0 +1,56 @@
+"""Ports on this machine: whether one is free, who holds it, and free ones for what nobody needs to know by number."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+HOST = "127.0.0.1"
+
+
+def choose(count: int) -> list[int]:
+    """Distinct free ports, from one allocation: all are held until all are chosen."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind((HOST, 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen there now; connections of an earlier server that linger do not count."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+            probe.listen(1)
+        except OSError:
+            return False
+        return True
+
+
+def holder(port: int) -> int | None:
+    """The process that listens on a port, if this machine tells (Linux, and a process of ours)."""
+    inodes = {inode for table in ("tcp", "tcp6") for inode in _listening(Path("/proc/net") / table, port)}
+    if not inodes:
+        return None
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            for descriptor in (process / "fd").iterdir():
+                with suppress(OSError):
+                    if os.readlink(descriptor) in inodes:
+                        return int(process.name)
+    return None
+
+
+def _listening(table: Path, port: int) -> set[str]:
+    """Links of the sockets that listen on a port, out of the kernel's table: address, state 0A, inode."""
+    found = set()
+    with suppress(OSError):
+        for line in table.read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                found.add(f"socket:[{fields[9]}]")
+    return found

@@ -1,0 +1,115 @@
+"""The router's management interface, in the words of `mesh.core.reconciliation`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import httpx
+
+from mesh.core.errors import Conflict, Failed, MeshError, PeerUnavailable, Unknown
+from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.reconciliation import AliasSeen, AliasStatus, CopySeen, DeleteAlias, ModelSeen, ModelStatus, SetAlias
+from mesh.local.ports import HOST
+from mesh.protocols import model_mesh_pb2 as pb
+from mesh.protocols import model_mesh_pb2_grpc as rpc
+
+_TIMEOUT = 10.0
+"""Seconds for one management call, as ModelMesh's controller waits (reference D.2)."""
+
+
+class RouterClient:
+    """Calls of one router. Every method raises `PeerUnavailable` while it does not answer."""
+
+    def __init__(self, grpc_port: int, probe_port: int) -> None:
+        # Without keeping a subchannel pool of its own the channel would share back-off state with every other of this process.
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.enable_http_proxy", 0)]
+        self._channel = grpc.aio.insecure_channel(f"{HOST}:{grpc_port}", options=options)
+        self._mesh = rpc.ModelMeshStub(self._channel)
+        self._http = httpx.AsyncClient(base_url=f"http://{HOST}:{probe_port}", timeout=_TIMEOUT, trust_env=False)
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        await self._channel.close()
+        await self._http.aclose()
+
+    async def ready(self) -> bool:
+        """Whether the router takes calls."""
+        try:
+            return (await self._http.get("/ready", timeout=2.0)).is_success
+        except httpx.HTTPError:
+            return False
+
+    async def details(self, path: str, params: dict[str, str]) -> Any:
+        """JSON of `/mesh/v1/<path>`.
+
+        Raises:
+            Unknown: the router has nothing of that name.
+        """
+        try:
+            answer = await self._http.get(f"/mesh/v1/{path}", params=params)
+        except httpx.HTTPError as error:
+            raise PeerUnavailable(f"the router does not answer ({type(error).__name__}); `mesh status` shows its state") from None
+        if answer.status_code == 404:
+            raise Unknown(f"the router knows nothing of {path}")
+        if not answer.is_success:
+            raise Failed(f"the router answered {answer.status_code} to {path}: {answer.text[:200]}")
+        return answer.json()
+
+    async def set_alias(self, order: SetAlias) -> AliasSeen:
+        """Registers and points. Conflict if the alias belongs to another owner."""
+        wanted = order.registration
+        info = pb.ModelInfo(type=wanted.type, path=wanted.path, key=wanted.key)
+        request = pb.SetVModelRequest(
+            vModelId=wanted.alias,
+            targetModelId=wanted.model,
+            modelInfo=info,
+            autoDeleteTargetModel=True,
+            loadNow=order.load_now,
+            owner=wanted.owner,
+        )
+        return _seen(await self._call(self._mesh.setVModel, request))
+
+    async def delete_alias(self, order: DeleteAlias) -> None:
+        """Removes it; one that is gone already is fine."""
+        await self._call(self._mesh.deleteVModel, pb.DeleteVModelRequest(vModelId=order.alias, owner=order.owner))
+
+    async def alias(self, alias: AliasId) -> AliasSeen:
+        """How an alias is."""
+        return _seen(await self._call(self._mesh.getVModelStatus, pb.GetVModelStatusRequest(vModelId=alias)))
+
+    async def _call(self, method: Any, request: Any) -> Any:
+        try:
+            return await method(request, timeout=_TIMEOUT)
+        except grpc.aio.AioRpcError as error:
+            raise _translated(error) from None
+
+
+def _translated(error: grpc.aio.AioRpcError) -> MeshError:
+    text = error.details() or ""
+    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
+        return PeerUnavailable(f"the router does not answer: {text}")
+    if error.code() is grpc.StatusCode.ALREADY_EXISTS:
+        return Conflict(text)
+    return Failed(f"the router refused: {error.code().name}: {text}")
+
+
+def _seen(info: Any) -> AliasSeen:
+    active = ModelId(info.activeModelId)
+    return AliasSeen(
+        AliasStatus(info.status) if info.status in {one.value for one in AliasStatus} else AliasStatus.UNKNOWN,
+        active,
+        ModelId(info.targetModelId) or active,
+        _model(info.activeModelStatus) if info.HasField("activeModelStatus") else None,
+        _model(info.targetModelStatus) if info.HasField("targetModelStatus") else None,
+        info.owner,
+    )
+
+
+def _model(info: Any) -> ModelSeen:
+    copies = (CopySeen(PodId(copy.location), _status(copy.copyStatus), copy.time) for copy in info.modelCopyInfos)
+    return ModelSeen(_status(info.status), tuple(info.errors), tuple(copies))
+
+
+def _status(number: int) -> ModelStatus:
+    return ModelStatus(number) if number in {one.value for one in ModelStatus} else ModelStatus.UNKNOWN
