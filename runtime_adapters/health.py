@@ -26,7 +26,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # grpcio-hea
 
     def __init__(self) -> None:
         self._status = pb.HealthCheckResponse.NOT_SERVING
-        self._watchers: set[asyncio.Queue[int]] = set()
+        self._watchers: set[asyncio.Queue[int | None]] = set()
         self._up = asyncio.Event()
 
     @property
@@ -47,6 +47,11 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # grpcio-hea
         for watcher in self._watchers:
             watcher.put_nowait(status)
 
+    def close(self) -> None:
+        """End every watch, without a last word: this process stops, which says nothing about the model server."""
+        for watcher in self._watchers:
+            watcher.put_nowait(None)
+
     async def until_serving(self, timeout: float) -> bool:
         """Whether SERVING is answered now, or becomes so within `timeout` seconds."""
         with suppress(TimeoutError):
@@ -61,13 +66,13 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # grpcio-hea
 
     async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> AsyncIterator[pb.HealthCheckResponse]:  # noqa: ARG002
         """The status now and every change after it; SERVICE_UNKNOWN for another service, as the protocol wants."""
-        changes: asyncio.Queue[int] = asyncio.Queue()
+        changes: asyncio.Queue[int | None] = asyncio.Queue()
         known = request.service in SERVICES
         changes.put_nowait(self._status if known else pb.HealthCheckResponse.SERVICE_UNKNOWN)
         if known:
             self._watchers.add(changes)
         try:
-            while True:
-                yield pb.HealthCheckResponse(status=await changes.get())
+            while (status := await changes.get()) is not None:
+                yield pb.HealthCheckResponse(status=status)
         finally:
             self._watchers.discard(changes)

@@ -146,6 +146,7 @@ class Server:
 
     async def stop(self) -> None:
         """Stop listening, end the watch, close the connection to the model server. Loaded models stay loaded."""
+        self.health.close()
         if self._grpc:
             await self._grpc.stop(STOP_GRACE)
         if self._watching:

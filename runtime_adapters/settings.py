@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+
+def _own_folder(path: Path) -> Path:
+    """A purge empties this folder, so it must not be one that somebody named by mistake."""
+    if not path.is_absolute() or path == Path("/"):
+        raise ValueError("must be the absolute path of a folder that holds nothing else")
+    return path
+
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+OwnFolder = Annotated[Path, AfterValidator(_own_folder)]
 
 
 def _env(name: str, default: Any, meaning: str) -> Any:
@@ -20,15 +29,15 @@ class SettingsError(Exception):
     """The environment does not make sense; the message names each variable."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Settings of one adapter process. Sizes are bytes, times milliseconds."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, case_sensitive=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     port: Port = _env("ADAPTER_PORT", 8085, "port of the SPI on 127.0.0.1; 0 lets the system choose")
     socket: str = _env("ADAPTER_SOCKET", "", "path of a Unix socket to serve the SPI on instead of the port")
     runtime_port: Port = _env("RUNTIME_PORT", 8001, "management port of the model server on 127.0.0.1")
-    memory_request: int = _env("CONTAINER_MEM_REQ_BYTES", -1, "memory request of the model server's container; required")
+    memory_request: Annotated[int, Field(ge=0)] = _env("CONTAINER_MEM_REQ_BYTES", -1, "memory request of the server's container; required")
     memory_buffer: Annotated[int, Field(ge=0)] = _env(
         "MEM_BUFFER_BYTES", 268_435_456, "memory that the server needs for itself; the rest is for models"
     )
@@ -38,7 +47,7 @@ class Settings(BaseSettings):
     size_multiplier: Annotated[float, Field(gt=0)] = _env("MODELSIZE_MULTIPLIER", 1.25, "memory a model takes per byte on disk")
     runtime_version: str = _env("RUNTIME_VERSION", "v1", "version to report if the server tells none")
     model_concurrency: Annotated[int, Field(ge=0)] = _env("LIMIT_PER_MODEL_CONCURRENCY", 0, "calls that one copy takes at a time; 0: any")
-    root: Path = _env("ROOT_MODEL_DIR", Path("/models"), "folder for model files; the adapter owns what lies in it")
+    root: OwnFolder = _env("ROOT_MODEL_DIR", Path("/models"), "folder for model files; the adapter owns what lies in it")
     storage_config: Path = _env("STORAGE_CONFIG_DIR", Path("/storage-config"), "folder with one JSON file per storage key")
     pvc_mounts: Path = _env("PVC_MOUNTS_DIR", Path("/pvc_mounts"), "folder in which claims are mounted by name")
     embedded_puller: bool = _env("USE_EMBEDDED_PULLER", True, "fetch models; false where a puller of its own stands in front")
@@ -54,16 +63,16 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Read the process's environment, or only `environment` if given.
+        """Read `environment`, the process's own unless given.
 
         Raises:
             SettingsError: a variable cannot be read or is out of bounds. One set to "" counts as set.
         """
         try:
-            settings = cls() if environment is None else cls.model_validate(dict(environment))
+            settings = cls.model_validate(dict(os.environ if environment is None else environment))
         except ValidationError as error:
             lines = [f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors()]
             raise SettingsError("; ".join(lines)) from None
         if settings.memory_request < 0:
-            raise SettingsError("CONTAINER_MEM_REQ_BYTES is not set, or negative: give the memory request of the model server's container")
+            raise SettingsError("CONTAINER_MEM_REQ_BYTES is not set: give the memory request of the model server's container")
         return settings

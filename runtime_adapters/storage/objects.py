@@ -9,7 +9,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from runtime_adapters.errors import AdapterError, InvalidRequest, Missing
+from runtime_adapters.errors import AdapterError, Denied, InvalidRequest, Missing, NotConfigured
 from runtime_adapters.paths import clamp
 from runtime_adapters.storage.failures import translate
 from runtime_adapters.storage.transfer import CHUNK, Item, Part, download
@@ -47,7 +47,7 @@ class Bucket:
                 single = await self._head(key, target)
             except Missing:
                 pass
-            except AdapterError as error:
+            except (Denied, NotConfigured) as error:
                 denied = error  # a HEAD has no body to say why; the listing will
         if single and single.size:
             return [single]

@@ -6,7 +6,7 @@ import queue
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -38,24 +38,29 @@ class Slow(MLModel):
 
 @contextmanager
 def watching(rig: Rig) -> Iterator[queue.Queue[int]]:
-    """Every health status that a router would see, in order."""
+    """Every health status that a router would see, in order. As a router does, it watches again when a connection breaks."""
     seen: queue.Queue[int] = queue.Queue()
-    call = rig.health.Watch(health_pb2.HealthCheckRequest(service="mmesh.ModelRuntime"), wait_for_ready=True)
+    over = threading.Event()
 
     def follow() -> None:
-        try:
-            for answer in call:
-                seen.put(answer.status)
-        except grpc.RpcError:
-            pass
+        while not over.is_set():
+            call = rig.health.Watch(health_pb2.HealthCheckRequest(service="mmesh.ModelRuntime"), wait_for_ready=True)
+            calls.append(call)
+            with suppress(grpc.RpcError):
+                for answer in call:
+                    seen.put(answer.status)
 
+    calls: list[grpc.Future[object]] = []
     thread = threading.Thread(target=follow)
     thread.start()
     try:
         yield seen
     finally:
-        call.cancel()
-        thread.join()
+        over.set()
+        while thread.is_alive():
+            for call in calls:
+                call.cancel()
+            thread.join(0.1)
 
 
 @pytest.fixture
@@ -127,6 +132,15 @@ def test_a_new_router_finds_an_empty_server(make_rig: RigMaker) -> None:
     assert rig.status().status == spi.RuntimeStatusResponse.READY
     assert rig.loaded() == set()
     assert rig.files() == set()
+
+
+def test_a_limit_on_the_calls_of_one_model_is_passed_on(make_rig: RigMaker) -> None:
+    rig = make_rig(LIMIT_PER_MODEL_CONCURRENCY="3", LOADING_CONCURRENCY="2")
+    rig.mlserver.start()
+    status = rig.until_ready()
+    assert status.limitModelConcurrency
+    assert status.maxLoadingConcurrency == 2
+    assert rig.load("limited", "mnist-svm.joblib", "sklearn").maxConcurrency == 3
 
 
 def test_a_custom_class_serves_types_that_nobody_knows(slow_rig: Rig) -> None:

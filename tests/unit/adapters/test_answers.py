@@ -34,6 +34,8 @@ async def test_a_watcher_sees_every_change_however_quick() -> None:
     for serving in (False, True, True, False):
         health.set(serving)
     assert [(await anext(changes)).status for _ in range(3)] == [NOT_SERVING, SERVING, NOT_SERVING]
+    health.close()
+    assert [status async for status in changes] == []
 
 
 async def test_health_can_be_waited_for() -> None:

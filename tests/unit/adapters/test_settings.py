@@ -43,6 +43,9 @@ def test_defaults() -> None:
         ("DEFAULT_MODELSIZE", "0"),
         ("CONTAINER_MEM_REQ_BYTES", "-1"),
         ("CONTAINER_MEM_REQ_BYTES", "1Gi"),
+        ("ROOT_MODEL_DIR", ""),
+        ("ROOT_MODEL_DIR", "models"),
+        ("ROOT_MODEL_DIR", "/"),
     ],
 )
 def test_a_variable_that_makes_no_sense_is_named(name: str, value: str) -> None:
