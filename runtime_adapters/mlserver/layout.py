@@ -7,6 +7,7 @@ else; the settings are made from the model type.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,13 @@ def build(target: Path, model: LocalModel) -> None:
     """Make `target` the layout of `model`, replacing what is there.
 
     Raises:
-        InvalidRequest: the model's own settings cannot be used.
+        InvalidRequest: the model's own settings cannot be used, or there are more of them deeper down.
         OSError: the disk refuses.
     """
     remove(target)
     native = model.path / SETTINGS
     is_native = native.is_file()
+    _refuse_inner_settings(model)
     settings = native_settings(native.read_bytes(), target, model) if is_native else generated_settings(target, model)
     target.mkdir(parents=True)
     # The server looks for settings files only: links may exist before, but settings must not exist without what they point at.
@@ -83,6 +85,27 @@ def native_settings(document: bytes, target: Path, model: LocalModel) -> dict[st
         # The entries of `target` are links into the model's own files, so the join is by name only.
         settings["parameters"] = {**(parameters or {}), "uri": str(target / clamp(uri))}
     return settings | _tensors(model.schema)
+
+
+def _refuse_inner_settings(model: LocalModel) -> None:
+    """MLServer searches all folders at each load, through links: settings deeper down would be a model of their own, under any name.
+
+    Raises:
+        InvalidRequest: there are such settings.
+    """
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(model.path, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        inner = os.path.relpath(folder, model.path)
+        if SETTINGS in files and inner != ".":
+            raise InvalidRequest(
+                f"model {model.id} has a {SETTINGS} in {inner!r}, which MLServer would take for another model; "
+                f"let the model's path end there, or remove that file"
+            )
 
 
 def _tensors(schema: Schema | None) -> dict[str, Any]:

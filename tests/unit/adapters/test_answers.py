@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import grpc
@@ -17,6 +18,7 @@ from runtime_adapters.errors import Missing, RuntimeRefused
 from runtime_adapters.health import Health
 from runtime_adapters.logs import JsonLines
 from runtime_adapters.server import MAX_DETAILS, details
+from runtime_adapters.storage import transfer
 from runtime_adapters.storage.failures import translate
 from runtime_adapters.storage.transfer import PART, Item, split
 from tests.support.stubs import ROOT
@@ -83,6 +85,18 @@ def test_parts_cover_an_object_exactly(size: int) -> None:
     assert parts[-1].end == size
     assert all(0 < part.end - part.start <= PART for part in parts) or size == 0
     assert [part.end for part in parts[:-1]] == [part.start for part in parts[1:]]
+
+
+def test_progress_is_told_at_most_once_a_period(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(transfer, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    progress = transfer.Progress("'m' in s3 bucket 'b'", 1000)
+    with caplog.at_level(logging.INFO):
+        for _ in range(100):
+            progress.add(10)
+            now[0] += transfer.REPORT_EVERY / 25
+    told = [(record.__dict__["bytes"], record.__dict__["of"]) for record in caplog.records]
+    assert told == [(260, 1000), (510, 1000), (760, 1000)]
 
 
 def test_a_log_line_is_one_json_object() -> None:

@@ -139,11 +139,21 @@ class TestANativeLayout:
         assert "model-id" in failure.value.message
         assert not (tmp_path / "adapted/model-id").exists()
 
-    def test_needs_the_settings_right_at_its_top(self, tmp_path: Path) -> None:
-        files(tmp_path / "source/inner", settings={"name": "inner"})
-        settings, links = built(tmp_path, tmp_path / "source", "sklearn")
-        assert set(links) == {"source"}
-        assert settings["implementation"] == "mlserver_sklearn.SKLearnModel"
+    @pytest.mark.parametrize("at_the_top", [None, {"name": "own"}])
+    def test_has_no_settings_deeper_down(self, tmp_path: Path, at_the_top: object) -> None:
+        """MLServer would serve them as a model of their own, perhaps in the place of another."""
+        files(tmp_path / "source/some/inner", settings={"name": "victim"})
+        files(tmp_path / "source", settings=at_the_top)
+        (tmp_path / "source/circle").symlink_to(tmp_path / "source")
+        with pytest.raises(InvalidRequest, match=r"model model-id has a model-settings.json in 'some/inner'"):
+            built(tmp_path, tmp_path / "source", "sklearn")
+        assert not (tmp_path / "adapted/model-id").exists()
+
+    def test_may_have_circles_of_links(self, tmp_path: Path) -> None:
+        source = files(tmp_path / "source", settings={})
+        (source / "circle").symlink_to(source)
+        _, links = built(tmp_path, source)
+        assert set(links) == {"circle"}
 
 
 @given(st.dictionaries(st.text(), st.none() | st.text() | st.integers() | st.dictionaries(st.text(), st.text())), st.text())
