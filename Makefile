@@ -3,9 +3,9 @@ PYTHON ?= python3
 export MESH_CACHE ?= $(CURDIR)/.cache
 export PYTHONDONTWRITEBYTECODE ?=
 BIN := .venv/bin
-SOURCES := mesh runtime_adapters tests protos
+SOURCES := mesh runtime_adapters tests protos examples
 
-.PHONY: setup demo up test lint types layers proof unit conformance integration protocols clean help
+.PHONY: setup demo up test lint types layers proof docs unit conformance integration protocols clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -19,6 +19,15 @@ setup: .venv/.made  ## a virtual environment with the `mesh` command in it
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+demo: setup  ## start a mesh here, serve the walkthrough's model, call it over REST and gRPC, end the mesh
+	@$(BIN)/python examples/demo.py --data .cache/demo-data
+
+up: setup  ## the same, and the mesh stays; `.venv/bin/mesh down` ends it
+	@$(BIN)/python examples/demo.py --data .cache/demo-data --stay
+
+environment-%: setup  ## make a model server's environment, e.g. environment-mlserver
+	@$(BIN)/mesh environment make $*
+
 protocols: setup  ## generate mesh/protocols again
 	@$(BIN)/python protos/build.py
 
@@ -31,6 +40,12 @@ types: setup
 
 layers: setup
 	@$(BIN)/lint-imports
+
+docs: setup  ## write the generated pages again
+	@$(BIN)/python -m tests.proof.settings_page
+
+proof: setup  ## check that docs/proof.md names what shows each requirement
+	@$(BIN)/pytest -q tests/proof -s
 
 clean:  ## remove everything that was built
 	rm -rf .venv .cache mesh/protocols tests/support/protocols .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist
