@@ -121,7 +121,7 @@ class CallServer:
                 else:
                     await served.begin(self._exchange.stream(call.method, messages.replay(model), metadata, timeout))
 
-        await self._travel(call, named, 0, use, keep=served.keep, may_repeat=lambda: messages.replayable)
+        await self._travel(call, named, messages.held, use, keep=served.keep, may_repeat=lambda: messages.replayable)
 
     @contextmanager
     def _invoking(self, call: Call, copy: Copy, named: Named) -> Iterator[None]:

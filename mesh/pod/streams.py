@@ -58,10 +58,12 @@ class Requests:
         return self._next.done() and self._next.result() is None
 
     async def _pull(self) -> bytes | None:
+        """The next message; a try that is given up does not take with it what the caller is about to send."""
         if self._next is None:
-            return await anext(self._source, None)
-        pulled, self._next = self._next, None
-        return await pulled
+            self._next = asyncio.ensure_future(anext(self._source, None))
+        message = await asyncio.shield(self._next)
+        self._next = None
+        return message
 
     def close(self) -> None:
         """Reads no more."""
@@ -71,6 +73,11 @@ class Requests:
     def bind(self, named: Named) -> None:
         """Says which model the stream is for."""
         self._named = named
+
+    @property
+    def held(self) -> int:
+        """Bytes of the kept first message."""
+        return len(self._first or b"")
 
     @property
     def replayable(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -11,7 +10,7 @@ from google.protobuf.message import Message
 from mesh.core.errors import Malformed, Unsupported
 from mesh.core.journey import resolve_name
 from mesh.doors.grpc.proxy import call_of
-from mesh.doors.grpc.status import Context, abort
+from mesh.doors.grpc.status import Context, abort, unary
 from mesh.doors.ports import Directory
 from mesh.pod.management import Management
 from mesh.protocols import inference_pb2 as pb
@@ -41,12 +40,12 @@ class InferenceService(grpc.GenericRpcHandler):
     def __init__(self, directory: Directory, management: Management, registry: Registry, version: str) -> None:
         self._directory, self._management, self._registry, self._version = directory, management, registry, version
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            "ServerLive": _handler(self._live, pb.ServerLiveRequest),
-            "ServerReady": _handler(self._ready, pb.ServerReadyRequest),
-            "ServerMetadata": _handler(self._metadata, pb.ServerMetadataRequest),
-            "ModelReady": _handler(self._model_ready, pb.ModelReadyRequest),
-            "RepositoryIndex": _handler(self._index, pb.RepositoryIndexRequest),
-            "RepositoryModelLoad": _handler(self._load, pb.RepositoryModelLoadRequest),
+            "ServerLive": unary(self._live, pb.ServerLiveRequest),
+            "ServerReady": unary(self._ready, pb.ServerReadyRequest),
+            "ServerMetadata": unary(self._metadata, pb.ServerMetadataRequest),
+            "ModelReady": unary(self._model_ready, pb.ModelReadyRequest),
+            "RepositoryIndex": unary(self._index, pb.RepositoryIndexRequest),
+            "RepositoryModelLoad": unary(self._load, pb.RepositoryModelLoadRequest),
             **{name: _refusal(name, instead) for name, instead in _INSTEAD.items()},
         }
 
@@ -89,18 +88,6 @@ class InferenceService(grpc.GenericRpcHandler):
         model = resolve_name(request.model_name, self._registry.aliases, self._registry.models)
         await self._management.load_or_fail(model, call_of(f"{SERVICE}/RepositoryModelLoad", context).deadline)
         return pb.RepositoryModelLoadResponse()
-
-
-def _handler(method: Callable[[Any, Context], Awaitable[Message]], request: Any) -> grpc.RpcMethodHandler[Any, Any]:
-    async def answer(message: Any, context: Context) -> Message:
-        try:
-            return await method(message, context)
-        except Exception as error:
-            await abort(context, error)
-
-    return grpc.unary_unary_rpc_method_handler(
-        answer, request_deserializer=request.FromString, response_serializer=lambda reply: reply.SerializeToString()
-    )
 
 
 def _refusal(name: str, instead: str) -> grpc.RpcMethodHandler[Any, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -13,7 +13,7 @@ from mesh.core.ids import AliasId, ModelId
 from mesh.core.records import ModelInfo
 from mesh.core.status import AliasStatus, ModelStatus
 from mesh.core.units import Millis
-from mesh.doors.grpc.status import Context, abort
+from mesh.doors.grpc.status import Context, Method, unary
 from mesh.pod.management import Management
 from mesh.protocols import model_mesh_pb2 as pb
 
@@ -25,9 +25,6 @@ LEGACY_METHODS = {"addModel": "registerModel", "deleteModel": "unregisterModel"}
 RETRY_HEADER = "mesh-retry-load"
 """Our addition: with `true`, `setVModel` forgets that the target failed to load. Sent when a user applies a document again."""
 
-Request = TypeVar("Request", bound=Message)
-Method = Callable[[Any, Context], Awaitable[Message]]
-
 
 class ModelMeshService(grpc.GenericRpcHandler):
     """The management API over gRPC; what it does is in `mesh.pod.management`."""
@@ -35,10 +32,7 @@ class ModelMeshService(grpc.GenericRpcHandler):
     def __init__(self, management: Management, now: Callable[[], Millis]) -> None:
         self._management, self._now = management, now
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            name: grpc.unary_unary_rpc_method_handler(
-                _guarded(method), request_deserializer=request.FromString, response_serializer=lambda reply: reply.SerializeToString()
-            )
-            for name, (method, request) in self._methods().items()
+            name: unary(method, request) for name, (method, request) in self._methods().items()
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
@@ -128,16 +122,6 @@ def alias_status(status: AliasStatus) -> pb.VModelStatusInfo:
 
 def _info(info: pb.ModelInfo) -> ModelInfo:
     return ModelInfo(info.type, info.path, info.key)
-
-
-def _guarded(method: Method) -> Method:
-    async def answer(request: Any, context: Context) -> Message:
-        try:
-            return await method(request, context)
-        except Exception as error:
-            await abort(context, error)
-
-    return answer
 
 
 async def _unknown(_: bytes, context: Context) -> bytes:

@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Never
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
-from mesh.core.errors import MeshError
+from mesh.core.errors import Malformed, MeshError
 from mesh.wire.call import Metadata, RuntimeStatus
 
 log = logging.getLogger(__name__)
 
 Context = aio.ServicerContext[Any, Any]
+Method = Callable[[Any, Context], Awaitable[Message]]
+
+
+def unary(method: Method, request: type[Message]) -> grpc.RpcMethodHandler[Any, Any]:
+    """A handler that takes and gives messages; garbage and errors become a status here."""
+
+    async def answer(payload: bytes, context: Context) -> bytes:
+        try:
+            try:
+                message = request.FromString(payload)
+            except DecodeError as error:
+                raise Malformed(f"the request is not a {request.DESCRIPTOR.full_name}: {error}") from None
+            return (await method(message, context)).SerializeToString()
+        except Exception as error:
+            await abort(context, error)
+
+    return grpc.unary_unary_rpc_method_handler(answer)
 
 
 async def abort(context: Context, error: Exception, *, answered: bool = False) -> Never:

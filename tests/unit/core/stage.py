@@ -68,6 +68,7 @@ class Stage:
         self.released: list[tuple[str, Outcome, MeshError | None]] = []
         self.evicted: list[str] = []
         self.entered: dict[str, list[Copy]] = {}
+        self.waiting: dict[str, int] = {}
 
     # Telling
 
@@ -79,6 +80,7 @@ class Stage:
 
     def want(self, model: str, *, urgent: bool = True, waits: bool = True, last_used: int | None = None) -> list[str]:
         used = self.now if last_used is None else Millis(last_used)
+        self.waiting[model] = self.waiting.get(model, 0) + waits
         return self.tell(LoadWanted(ModelId(model), INFO, used, urgent=urgent, waits=waits))
 
     def loaded(self, copy: str, size: int | None = None, concurrency: int = 0) -> list[str]:
@@ -113,6 +115,10 @@ class Stage:
         for copy in self.entered.pop(model, []):
             orders += self.leave(copy)
         return orders
+
+    def stop_waiting(self, model: str) -> None:
+        self.pod.stop_waiting(ModelId(model))
+        self.waiting[model] = max(0, self.waiting.get(model, 0) - 1)
 
     def enter(self, model: str) -> Copy:
         copy = self.pod.enter(ModelId(model), self.now)
@@ -171,9 +177,9 @@ class Stage:
                         orders += self.tell(EditDone(wanted))
                 case ReleaseWaiters(model, outcome, error, entered):
                     self.released.append((model, outcome, error))
+                    waited = self.waiting.pop(model)
                     if entered is not None:
-                        copy = self.copy(str(entered))
-                        self.entered.setdefault(model, []).extend([copy] * (copy.calls - len(self.entered.get(model, []))))
+                        self.entered.setdefault(model, []).extend([self.copy(str(entered))] * waited)
                 case NoteEviction(model):
                     self.evicted.append(model)
                 case LoadModel(subject):

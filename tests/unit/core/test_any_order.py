@@ -48,7 +48,7 @@ class World(RuleBasedStateMachine):
 
     @rule(model=models)
     def waiting_caller_left(self, model: str) -> None:
-        self.stage.pod.stop_waiting(ModelId(model))
+        self.stage.stop_waiting(model)
 
     @precondition(lambda self: self.in_state(State.LOADING))
     @rule(data=st.data(), size=sizes, outcome=st.sampled_from(["ok", "unsized", "failed", "refused", "away"]))
@@ -118,6 +118,7 @@ class World(RuleBasedStateMachine):
             for copy in busy:
                 self.answer(copy)
         assert not any(copy.waiting for copy in stage.copies())
+        assert not any(stage.waiting.values())
         assert stage.pod.cache.slots_used == 0
         assert stage.pod.cache.space.granted <= stage.pod.cache.space.capacity or len(stage.pod.cache.current) == 1
 

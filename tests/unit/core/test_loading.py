@@ -85,7 +85,7 @@ def test_a_load_whose_callers_left_goes_on_behind_those_that_are_waited_for() ->
     stage = Stage(slots=1)
     stage.want("running")
     stage.want("left")
-    stage.pod.stop_waiting(ModelId("left"))
+    stage.stop_waiting("left")
     stage.want("waited")
     assert stage.loaded("running#1") == ["load waited#1"]
     assert stage.loaded("waited#1") == ["load left#1"]
@@ -95,9 +95,9 @@ def test_a_load_whose_callers_left_goes_on_behind_those_that_are_waited_for() ->
 
 def test_leaving_what_nobody_waits_for_changes_nothing() -> None:
     stage = Stage()
-    stage.pod.stop_waiting(ModelId("unknown"))
+    stage.stop_waiting("unknown")
     stage.holding(["m"])
-    stage.pod.stop_waiting(ModelId("m"))
+    stage.stop_waiting("m")
     assert stage.copy("m#1").waiting == 0
 
 
