@@ -31,15 +31,28 @@ environment-%: setup  ## make a model server's environment, e.g. environment-mls
 protocols: setup  ## generate mesh/protocols again
 	@$(BIN)/python protos/build.py
 
-lint: setup
+test: setup  ## every check and every test; the first time it also makes the environments of model servers and stores
+	@$(MAKE) --no-print-directory lint types layers proof unit conformance integration
+
+lint: setup  ## style
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 
-types: setup
+types: setup  ## strict types
+	@$(BIN)/python -m tests.support.stubs
 	@$(BIN)/mypy
 
-layers: setup
-	@$(BIN)/lint-imports
+layers: setup  ## arrows between the layers point down
+	@$(BIN)/lint-imports --no-logo
+
+unit: setup  ## pure tests, with full coverage of the core
+	@$(BIN)/pytest -q tests/unit --cov=mesh.core --cov-branch --cov-report=term
+
+conformance: setup  ## ModelMesh's behaviours, a real router against a scripted runtime
+	@$(BIN)/pytest -q tests/conformance tests/support
+
+integration: setup  ## real model servers, stores and clients
+	@$(BIN)/pytest -q tests/integration
 
 docs: setup  ## write the generated pages again
 	@$(BIN)/python -m tests.proof.settings_page
