@@ -15,7 +15,7 @@ from tests.integration.mlserver_adapter.rig import BUFFER, MEMORY, MODELS, SERVI
 from tests.integration.storage import servers
 from tests.integration.storage.servers import WebServer
 
-pytestmark = pytest.mark.mlserver
+pytestmark = [pytest.mark.mlserver, pytest.mark.timeout(600)]  # the first test may have to make the environment
 
 EIGHT = [
     *(0, 0, 1, 11, 14, 15, 3, 0, 0, 1, 13, 16, 12, 16, 8, 0, 0, 8, 16, 4, 6, 16, 5, 0, 0, 5, 15, 11, 13, 14, 0, 0),
