@@ -1,0 +1,73 @@
+"""A mesh on this machine as a user has it: the `mesh` command in a shell of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mesh.local import environments, ports
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+BODY = EXAMPLES / "walkthrough" / "bodies" / "sklearn-mnist.infer.json"
+_LIMIT = 110.0
+
+
+@dataclass
+class Shell:
+    """Runs `mesh` with a state folder and ports of its own."""
+
+    folder: Path
+    grpc: int
+    rest: int
+
+    @classmethod
+    def fresh(cls, folder: Path) -> Shell:
+        """One whose mesh is not started yet."""
+        grpc, rest = ports.choose(2)
+        return cls(folder, grpc, rest)
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        return self.folder / "data"
+
+    def mesh(self, *arguments: str, typed: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end, whatever it is."""
+        cache = str(environments.cache_folder())
+        environment = {**os.environ, "XDG_STATE_HOME": str(self.folder / "state"), "MESH_CACHE": cache}
+        command = [sys.executable, "-m", "mesh.cli.app", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, input=typed, env=environment, timeout=_LIMIT, check=False)
+
+    def ok(self, *arguments: str, typed: str | None = None) -> str:
+        """Runs a command that has to succeed, and answers what it printed."""
+        done = self.mesh(*arguments, typed=typed)
+        assert done.returncode == 0, f"mesh {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def up(self, *options: str) -> str:
+        """Starts it, detached."""
+        where = ("--data", str(self.data), "--grpc-port", str(self.grpc), "--rest-port", str(self.rest))
+        return self.ok("up", "--detach", *where, *options)
+
+    def json(self, *arguments: str) -> Any:
+        """The answer of a command with `-o json`."""
+        return json.loads(self.ok(*arguments, "-o", "json"))
+
+    def process(self, name: str) -> dict[str, Any]:
+        """One process of the mesh."""
+        return next(one for one in self.json("status")["processes"] if one["name"] == name)
+
+    def digit(self, *options: str) -> Any:
+        """What the walkthrough's model says."""
+        answer = json.loads(self.ok("infer", "sklearn-mnist", "-f", str(BODY), *options))
+        return answer["outputs"][0]["contents"]["int64Contents"]
+
+    def service(self, name: str, path: str) -> str:
+        """A service on the walkthrough's claim, as YAML."""
+        text = (EXAMPLES / "walkthrough" / "sklearn-mnist.yaml").read_text()
+        return text.replace("name: sklearn-mnist", f"name: {name}").replace("mnist-svm.joblib", path)
