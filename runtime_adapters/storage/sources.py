@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from runtime_adapters.errors import InvalidRequest, Missing, NotConfigured
-from runtime_adapters.paths import scoped_join
+from runtime_adapters.paths import clamp, scoped_join
 from runtime_adapters.storage import tree
 from runtime_adapters.storage.parameters import Parameters, required
 from runtime_adapters.turns import to_end
@@ -63,7 +63,9 @@ def claim(parameters: Parameters, mounts: Path) -> Folder:
     (name,) = required(parameters, "name")
     if not mounts.is_dir():
         raise NotConfigured(f"the PVC mount base '{mounts}' doesn't exist")
-    root = scoped_join(mounts, name)
+    # The entries of `mounts` are made by whoever mounts, who may have linked them; what lies in a claim is its users'.
+    first, _, inner = clamp(name).partition("/")
+    root = scoped_join(mounts / first, inner)
     if root == mounts or not root.is_dir():
         raise NotConfigured(f"claim {name!r} is not mounted: there is no directory {root}")
     return Folder(root, f"claim {name!r}")
