@@ -140,7 +140,13 @@ class RuntimeLost:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeReturned:
-    """The runtime answers again, with nothing loaded."""
+    """The runtime answers again.
+
+    Attributes:
+        emptied: with nothing loaded; else only the way to it was interrupted, and what it does not know shows call by call.
+    """
+
+    emptied: bool
 
 
 @dataclass(frozen=True, slots=True)

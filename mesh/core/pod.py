@@ -68,8 +68,10 @@ class Pod:
                     cache.change(ClearFailure(model, self.id))
             case RuntimeLost():
                 self._runtime_lost()
-            case RuntimeReturned():
-                self._runtime_returned()
+            case RuntimeReturned(emptied):
+                if emptied:
+                    self._runtime_emptied()
+                cache.paused = False
             case TimePassed():
                 self._time_passed()
             case _:
@@ -173,7 +175,7 @@ class Pod:
         for copy in [copy for copy in self.cache.current.values() if copy.doubt is not None]:
             self.cache.succeed(copy, "the runtime was lost while loading")
 
-    def _runtime_returned(self) -> None:
+    def _runtime_emptied(self) -> None:
         """Everything that the runtime held is gone; what was loading is wanted still."""
         cache = self.cache
         for copy in list(cache.leaving.values()):
@@ -186,7 +188,6 @@ class Pod:
             elif copy.state is State.LOADING:
                 cache.order(Abandon(copy.id))
                 cache.succeed(copy, "the runtime restarted while loading")
-        cache.paused = False
 
     def _time_passed(self) -> None:
         cache = self.cache

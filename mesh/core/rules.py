@@ -131,7 +131,9 @@ def _fail(cache: Cache, copy: Copy, error: errors.LoadFailed) -> None:
     failure = cache.failures.record(copy, error, cache.now)
     cache.change(RecordFailure(model, cache.pod, copy.created, cache.now, error.message, copy.last_used))
     cache.release(copy, Outcome.FAILED, error)
-    cache.stories.tell(model, cache.now, f"load failed {failure.tries} times in a row: {error}; next try in {failure.retry_at - cache.now} ms")
+    cache.stories.tell(
+        model, cache.now, f"load failed {failure.tries} times in a row: {error}; next try in {failure.retry_at - cache.now} ms"
+    )
 
 
 def _load_abandoned(cache: Cache, copy: Copy, event: ModelDeleted) -> None:

@@ -1,7 +1,8 @@
 """Whether the runtime is there: a watch of `grpc.health.v1` on its management port, where it offers that.
 
-An adapter answers NOT_SERVING while its server is down, and SERVING when it is back with nothing loaded. Of a runtime without
-the service a broken connection proves nothing, and its NOT_FOUND answers heal model by model.
+An adapter answers NOT_SERVING while its server is down, and SERVING when it is back with nothing loaded. A broken connection
+pauses loads but proves nothing about what is loaded: an adapter may restart beside a server that goes on. What is gone then
+shows in NOT_FOUND answers and heals model by model, as it does with a runtime that has no health service.
 """
 
 from __future__ import annotations
@@ -41,14 +42,15 @@ async def watch(channel: aio.Channel, tell: Tell) -> None:
     begin: aio.UnaryStreamMultiCallable[pb.HealthCheckRequest, pb.HealthCheckResponse] = channel.unary_stream(
         "/grpc.health.v1.Health/Watch", pb.HealthCheckRequest.SerializeToString, pb.HealthCheckResponse.FromString
     )
-    there = True
+    there, down = True, False
     while True:
         try:
             async for answer in begin(pb.HealthCheckRequest()):
                 serving = answer.status == pb.HealthCheckResponse.SERVING
                 if serving != there:
                     there = serving
-                    tell(RuntimeReturned() if serving else RuntimeLost())
+                    tell(RuntimeReturned(emptied=down) if serving else RuntimeLost())
+                down = not serving
         except aio.AioRpcError:
             pass
         if there:

@@ -17,6 +17,9 @@ from mesh.wire.call import Metadata, RuntimeStatus
 log = logging.getLogger(__name__)
 
 Context = aio.ServicerContext[Any, Any]
+LONGEST_MESSAGE = 4096
+"""Bytes of a message on the wire; all metadata of an answer must fit in the 8 KiB that clients take."""
+
 Method = Callable[[Any, Context], Awaitable[Message]]
 
 
@@ -49,12 +52,22 @@ async def abort(context: Context, error: Exception, *, answered: bool = False) -
             await context.send_initial_metadata(_pairs(error.headers))
         code, details, trailers = error.code.name, error.details, _pairs(error.trailers)
     elif isinstance(error, MeshError):
-        code, details, trailers = error.code.name, error.message, ()
+        code, details, trailers = error.code.name, _fitting(error.message), ()
     else:
         number = uuid.uuid4().hex[:12]
         log.error("unexpected error %s", number, exc_info=error)
         code, details, trailers = "INTERNAL", f"unexpected error {number}; the router's log has the cause", ()
     await context.abort(grpc.StatusCode[code], details, trailers)
+
+
+def _fitting(message: str) -> str:
+    """A message cut so that it fits on the wire, where every byte that is not plain ASCII takes three."""
+    cost = 0
+    for kept, letter in enumerate(message):
+        cost += 1 if " " <= letter <= "~" and letter != "%" else 3 * len(letter.encode("utf-8", "replace"))
+        if cost > LONGEST_MESSAGE:
+            return message[:kept] + "…"
+    return message
 
 
 def _pairs(metadata: Metadata) -> Sequence[tuple[str, str | bytes]]:

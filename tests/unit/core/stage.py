@@ -42,6 +42,16 @@ HERE = PodId("here")
 START = Millis(10_000_000_000)
 
 
+VERBS = {
+    LoadModel: "load",
+    UnloadModel: "unload",
+    MeasureSize: "measure",
+    PredictSize: "predict",
+    EndCalls: "end calls",
+    Abandon: "abandon",
+}
+
+
 class Stage:
     """Tells the pod events and keeps what it ordered.
 
@@ -182,18 +192,8 @@ class Stage:
                         self.entered.setdefault(model, []).extend([self.copy(str(entered))] * waited)
                 case NoteEviction(model):
                     self.evicted.append(model)
-                case LoadModel(subject):
-                    orders.append(f"load {subject}")
-                case UnloadModel(subject):
-                    orders.append(f"unload {subject}")
-                case MeasureSize(subject):
-                    orders.append(f"measure {subject}")
-                case PredictSize(subject):
-                    orders.append(f"predict {subject}")
-                case EndCalls(subject):
-                    orders.append(f"end calls {subject}")
-                case Abandon(subject):
-                    orders.append(f"abandon {subject}")
+                case _:
+                    orders.append(f"{VERBS[type(instruction)]} {instruction.copy}")
 
 
 def copy_id(name: str) -> CopyId:

@@ -87,9 +87,9 @@ class World(RuleBasedStateMachine):
     def deleted(self, model: str) -> None:
         self.stage.tell(ModelDeleted(ModelId(model)))
 
-    @rule(returns=st.booleans())
-    def runtime_went_or_came(self, returns: bool) -> None:
-        self.stage.tell(RuntimeReturned() if returns else RuntimeLost())
+    @rule(event=st.sampled_from([RuntimeLost(), RuntimeReturned(emptied=True), RuntimeReturned(emptied=False)]))
+    def runtime_went_or_came(self, event: RuntimeLost | RuntimeReturned) -> None:
+        self.stage.tell(event)
 
     @rule(millis=st.integers(1, 200_000))
     def time_passed(self, millis: int) -> None:
@@ -107,7 +107,7 @@ class World(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Once the world answers and callers leave, nobody waits and every slot is free."""
         stage = self.stage
-        stage.tell(RuntimeReturned())
+        stage.tell(RuntimeReturned(emptied=True))
         for _ in range(500):
             self.sums_agree()
             while self.calls:

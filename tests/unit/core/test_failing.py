@@ -129,7 +129,7 @@ def test_while_the_runtime_is_lost_nothing_starts_and_when_it_is_back_the_waitin
     stage = Stage()
     stage.tell(RuntimeLost())
     assert stage.want("m") == []
-    assert stage.tell(RuntimeReturned()) == ["load m#1"]
+    assert stage.tell(RuntimeReturned(emptied=True)) == ["load m#1"]
 
 
 def test_a_runtime_that_restarted_has_nothing_loaded() -> None:
@@ -137,7 +137,7 @@ def test_a_runtime_that_restarted_has_nothing_loaded() -> None:
     stage.tell(ModelDeleted(ModelId("leaving")))
     stage.want("loading")
     stage.tell(RuntimeLost())
-    orders = stage.tell(RuntimeReturned())
+    orders = stage.tell(RuntimeReturned(emptied=True))
     assert orders == ["abandon leaving#1", "abandon loading#1", "load loading#2"]
     assert stage.states() == {"loading#2": "loading"}
     assert (stage.pod.cache.space.granted, stage.pod.cache.space.leaving) == (100, 0)
@@ -152,7 +152,7 @@ def test_a_runtime_killed_while_loading_is_no_failure_of_the_model() -> None:
     assert stage.states() == {"m#1": "loading"}
     stage.tell(RuntimeLost())
     assert stage.states() == {"m#2": "queued"}
-    assert stage.tell(RuntimeReturned()) == ["load m#2"]
+    assert stage.tell(RuntimeReturned(emptied=True)) == ["load m#2"]
     assert stage.pod.cache.failures.of(M) is None
 
 
@@ -178,3 +178,11 @@ def test_without_a_watch_a_load_that_got_no_answer_failed() -> None:
     stage = Stage(watched=False)
     stage.want("m")
     assert stage.failed("m#1", "connection reset", Code.UNAVAILABLE) == ["unload m#1"]
+
+
+def test_an_interrupted_way_to_the_runtime_leaves_what_is_loaded_alone() -> None:
+    stage = Stage().holding(["m"])
+    stage.tell(RuntimeLost())
+    assert stage.want("other") == []
+    assert stage.tell(RuntimeReturned(emptied=False)) == ["load other#1"]
+    assert stage.states() == {"m#1": "ready", "other#1": "loading"}
