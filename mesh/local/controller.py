@@ -45,7 +45,7 @@ _UNSEEN = AliasSeen(AliasStatus.NOT_FOUND)
 class Router(Protocol):
     """What the controller asks of a router; `mesh.local.router_client.RouterClient` is one."""
 
-    async def set_alias(self, order: SetAlias) -> AliasSeen:
+    async def set_alias(self, order: SetAlias, *, retry: bool) -> AliasSeen:
         """Registers a model and points an alias at it."""
         ...
 
@@ -168,7 +168,7 @@ class Controller:
         order = decide(wanted, seen, applied_again=service.applied)
         if order:
             try:
-                seen = await self._router.set_alias(order)
+                seen = await self._router.set_alias(order, retry=service.applied)
             except Conflict:
                 seen = await self._router.alias(wanted.alias)
             except PeerUnavailable:

@@ -13,6 +13,7 @@ from mesh.core.reconciliation import AliasSeen, AliasStatus, CopySeen, DeleteAli
 from mesh.local.ports import HOST
 from mesh.protocols import model_mesh_pb2 as pb
 from mesh.protocols import model_mesh_pb2_grpc as rpc
+from mesh.wire.headers import RETRY_LOAD
 
 _TIMEOUT = 10.0
 """Seconds for one management call, as ModelMesh's controller waits (reference D.2)."""
@@ -56,8 +57,13 @@ class RouterClient:
             raise Failed(f"the router answered {answer.status_code} to {path}: {answer.text[:200]}")
         return answer.json()
 
-    async def set_alias(self, order: SetAlias) -> AliasSeen:
-        """Registers and points. Conflict if the alias belongs to another owner."""
+    async def set_alias(self, order: SetAlias, *, retry: bool) -> AliasSeen:
+        """Registers and points. Conflict if the alias belongs to another owner.
+
+        Args:
+            order: what is wanted.
+            retry: a failed load is tried again at once, as whoever applies a document again wants.
+        """
         wanted = order.registration
         info = pb.ModelInfo(type=wanted.type, path=wanted.path, key=wanted.key)
         request = pb.SetVModelRequest(
@@ -68,7 +74,7 @@ class RouterClient:
             loadNow=order.load_now,
             owner=wanted.owner,
         )
-        return _seen(await self._call(self._mesh.setVModel, request))
+        return _seen(await self._call(self._mesh.setVModel, request, ((RETRY_LOAD, "true"),) if retry else ()))
 
     async def delete_alias(self, order: DeleteAlias) -> None:
         """Removes it; one that is gone already is fine."""
@@ -78,9 +84,9 @@ class RouterClient:
         """How an alias is."""
         return _seen(await self._call(self._mesh.getVModelStatus, pb.GetVModelStatusRequest(vModelId=alias)))
 
-    async def _call(self, method: Any, request: Any) -> Any:
+    async def _call(self, method: Any, request: Any, metadata: tuple[tuple[str, str], ...] = ()) -> Any:
         try:
-            return await method(request, timeout=_TIMEOUT)
+            return await method(request, timeout=_TIMEOUT, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise _translated(error) from None
 

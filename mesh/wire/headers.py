@@ -14,6 +14,8 @@ LEGACY_MODEL = "tas-model-id"
 """Counts only if no other header names a model or alias."""
 DETAILS = "grpc-status-details-bin"
 """Belongs to a status, not to the transport: it passes."""
+RETRY_LOAD = "mesh-retry-load"
+"""Our addition: with `true`, `setVModel` forgets that the target failed to load. Sent when a user applies a document again."""
 BALANCED, REQUIRED = "mm-balanced", "mm-required"
 
 _OWN_PREFIXES = ("mm-", "grpc-")

@@ -16,14 +16,12 @@ from mesh.core.units import Millis
 from mesh.doors.grpc.status import Context, Method, unary
 from mesh.pod.management import Management
 from mesh.protocols import model_mesh_pb2 as pb
+from mesh.wire.headers import RETRY_LOAD
 
 SERVICE = "mmesh.ModelMesh"
 LEGACY_SERVICE = "com.ibm.watson.tas.proto.TasRuntime"
 LEGACY_METHODS = {"addModel": "registerModel", "deleteModel": "unregisterModel"}
 """Old names, still accepted on both services (reference 1.2)."""
-
-RETRY_HEADER = "mesh-retry-load"
-"""Our addition: with `true`, `setVModel` forgets that the target failed to load. Sent when a user applies a document again."""
 
 
 class ModelMeshService(grpc.GenericRpcHandler):
@@ -88,7 +86,7 @@ class ModelMeshService(grpc.GenericRpcHandler):
             expected=ModelId(request.expectedTargetModelId) if request.expectedTargetModelId else None,
             owner=request.owner,
         )
-        retry = (RETRY_HEADER, "true") in tuple(context.invocation_metadata() or ())
+        retry = (RETRY_LOAD, "true") in tuple(context.invocation_metadata() or ())
         return alias_status(await self._management.set_alias(edit, sync=request.sync, retry=retry))
 
     async def _delete_alias(self, request: pb.DeleteVModelRequest, _: Context) -> Message:
