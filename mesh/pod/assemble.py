@@ -17,6 +17,7 @@ from mesh.core.pod import Pod
 from mesh.core.records import AliasRecord, ModelRecord
 from mesh.core.units import bytes_of
 from mesh.pod.admission import Admission
+from mesh.pod.census import Census
 from mesh.pod.clock import WallClock
 from mesh.pod.conductor import Conductor
 from mesh.pod.facts import Facts
@@ -159,7 +160,8 @@ def _join(settings: Settings, metrics: Metrics, registry: Registry, runtime: Run
     facts = Facts(conductor, registry, management)
     living = LivingPod(serving, management, facts, metrics, conductor, hands, transitions, registry, runtime, admission)
     _watch_files(settings, living, pod, targets)
-    metrics.gauges_from(lambda: _gauges(living))
+    census = Census(registry)
+    metrics.gauges_from(lambda: _gauges(conductor, census))
     return living
 
 
@@ -185,17 +187,17 @@ def _watch_files(settings: Settings, living: LivingPod, pod: Pod, targets: Targe
             living.run(file.watch())
 
 
-def _gauges(living: LivingPod) -> Gauges:
+def _gauges(conductor: Conductor, census: Census) -> Gauges:
     """The figures of section 10.2; a mesh of one pod leads itself and tells the global ones too."""
-    cache, models = living.conductor.pod.cache, living.registry.models
+    cache = conductor.pod.cache
     oldest = cache.recency.oldest()
     return Gauges(
         lru=oldest.last_used / 1000 if oldest else None,
-        lru_age=max(0.0, (living.conductor.now() - oldest.last_used) / 1000) if oldest else 0.0,
+        lru_age=max(0.0, (conductor.now() - oldest.last_used) / 1000) if oldest else 0.0,
         capacity=bytes_of(cache.policy.room),
         used=bytes_of(cache.space.granted),
         models=len(cache.current),
-        loaded=sum(1 for record in models.values() if record.copies),
-        failed=sum(1 for record in models.values() if record.failed),
-        managed=len(models),
+        loaded=census.loaded,
+        failed=census.failed,
+        managed=census.managed,
     )

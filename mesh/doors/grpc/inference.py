@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -20,6 +21,9 @@ SERVICE = "inference.GRPCInferenceService"
 EXTENSIONS = ("model_repository", "binary_tensor_data")
 INDEX_LIMIT, INDEX_AFTER = "mesh-index-limit", "mesh-index-after"
 """Our additions: metadata that pages `RepositoryIndex`. The answer's trailer `mesh-index-after` is what to send for the next page."""
+
+INDEX_STEP = 500
+"""Names looked up before other calls get their turn."""
 
 _INSTEAD = {
     "RepositoryModelUnload": "the mesh unloads what is used least; delete the InferenceService, or call mmesh.ModelMesh/unregisterModel",
@@ -74,11 +78,18 @@ class InferenceService(grpc.GenericRpcHandler):
             limit = int(paging.get(INDEX_LIMIT, 100_000))
         except ValueError:
             raise Malformed(f"{INDEX_LIMIT} must be a number, not {paging[INDEX_LIMIT]!r}") from None
-        listed = self._directory.index(ready=request.ready, after=paging.get(INDEX_AFTER, ""), limit=max(1, limit))
-        if len(listed) == limit:
-            context.set_trailing_metadata(((INDEX_AFTER, listed[-1].name),))
-        models = [pb.RepositoryIndexResponse.ModelIndex(name=n, version=v, state=state, reason=reason) for n, v, state, reason in listed]
-        return pb.RepositoryIndexResponse(models=models)
+        answer, after, limit = pb.RepositoryIndexResponse(), paging.get(INDEX_AFTER, ""), max(1, limit)
+        while len(answer.models) < limit:
+            asked = min(INDEX_STEP, limit - len(answer.models))
+            listed = self._directory.index(ready=request.ready, after=after, limit=asked)
+            for name, version, state, reason in listed:
+                answer.models.add(name=name, version=version, state=state, reason=reason)
+            if len(listed) < asked:
+                return answer
+            after = listed[-1].name
+            await asyncio.sleep(0)
+        context.set_trailing_metadata(((INDEX_AFTER, after),))
+        return answer
 
     async def _load(self, request: pb.RepositoryModelLoadRequest, context: Context) -> Message:
         if not request.model_name:
