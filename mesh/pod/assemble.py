@@ -157,10 +157,10 @@ def _join(settings: Settings, metrics: Metrics, registry: Registry, runtime: Run
         """Aliases concern calls and transitions, not copies."""
 
     registry.listen(model_changed, alias_changed)
-    facts = Facts(conductor, registry, management)
+    census = Census(registry)
+    facts = Facts(conductor, registry, management, census)
     living = LivingPod(serving, management, facts, metrics, conductor, hands, transitions, registry, runtime, admission)
     _watch_files(settings, living, pod, targets)
-    census = Census(registry)
     metrics.gauges_from(lambda: _gauges(conductor, census))
     return living
 

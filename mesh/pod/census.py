@@ -1,4 +1,4 @@
-"""Counts over all models, kept per change, so that telling them costs nothing however many there are."""
+"""Counts and order of all models, kept per change, so that telling them costs little however many there are."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from mesh.store.registry import Registry
 
 
 class Census:
-    """How many models there are, are loaded (or about to be), and failed to load somewhere."""
+    """Which models there are; how many are loaded (or about to be), how many failed to load somewhere."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._loaded: set[ModelId] = set()
         self._failed: set[ModelId] = set()
+        self._known: set[ModelId] = set()
+        self._sorted: list[ModelId] | None = None
         for model, record in registry.models.items():
             self._model_changed(model, record)
         registry.listen(self._model_changed, self._alias_changed)
@@ -33,7 +35,16 @@ class Census:
         """Models with a failure on record."""
         return len(self._failed)
 
+    def names(self) -> list[ModelId]:
+        """All models by id; sorted again only after one came or went."""
+        if self._sorted is None:
+            self._sorted = sorted(self._known)
+        return self._sorted
+
     def _model_changed(self, model: ModelId, record: ModelRecord | None) -> None:
+        if (record is None) == (model in self._known):
+            self._sorted = None
+            self._known.symmetric_difference_update((model,))
         for models, counts in ((self._loaded, record is not None and record.copies), (self._failed, record is not None and record.failed)):
             if counts:
                 models.add(model)

@@ -8,6 +8,7 @@ from typing import Any
 from mesh.core.copies import Copy
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.units import bytes_of
+from mesh.pod.census import Census
 from mesh.pod.conductor import Conductor
 from mesh.pod.management import Management
 from mesh.store.registry import Registry
@@ -18,8 +19,8 @@ Json = dict[str, Any]
 class Facts:
     """Views of the pod's state; asking changes nothing."""
 
-    def __init__(self, conductor: Conductor, registry: Registry, management: Management) -> None:
-        self._conductor, self._registry, self._management = conductor, registry, management
+    def __init__(self, conductor: Conductor, registry: Registry, management: Management, census: Census) -> None:
+        self._conductor, self._registry, self._management, self._census = conductor, registry, management, census
 
     def pod(self) -> Json:
         """This pod: memory in bytes, times in epoch milliseconds."""
@@ -42,7 +43,9 @@ class Facts:
 
     def models(self, after: str = "", limit: int = 1000, part: str = "") -> Json:
         """A page of models by id, those whose id contains `part`, without their stories."""
-        names = sorted(name for name in self._registry.models if part in name)
+        names = self._census.names()
+        if part:
+            names = [name for name in names if part in name]
         page = names[bisect_right(names, ModelId(after)) :][:limit]
         return {"models": [self._summary(name) for name in page], "total": len(names), "next": page[-1] if len(page) == limit else None}
 
