@@ -7,6 +7,7 @@ shares, so that ten thousand services cost a few calls a second.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Iterable
@@ -29,6 +30,8 @@ from mesh.core.reconciliation import (
     settled,
 )
 from mesh.local.processes import Say
+
+log = logging.getLogger(__name__)
 
 ROUND = 1.0
 """Seconds between two looks at what is not settled."""
@@ -128,8 +131,13 @@ class Controller:
         """Works until it is cancelled."""
         while True:
             self._wake.clear()
-            with suppress(PeerUnavailable):
+            try:
                 await self._round()
+            except PeerUnavailable:
+                pass  # it is starting again; the next round asks again
+            except Exception:
+                # A fault of one round must not end a mesh that serves.
+                log.exception("a round of the controller failed; the next one begins in %g s", ROUND)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), ROUND)
 
@@ -154,10 +162,9 @@ class Controller:
             async with self._gate:
                 await item
 
-        for answer in await asyncio.gather(*map(one, work), return_exceptions=True):
-            if isinstance(answer, BaseException) and not isinstance(answer, MeshError):
-                raise answer
-            if isinstance(answer, PeerUnavailable):
+        answers = await asyncio.gather(*map(one, work), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and (isinstance(answer, PeerUnavailable) or not isinstance(answer, MeshError)):
                 raise answer
 
     async def _reconcile(self, service: Service) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -89,6 +90,12 @@ class RouterClient:
             return await method(request, timeout=_TIMEOUT, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise _translated(error) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task and task.cancelling():
+                raise
+            # gRPC cancels calls of a channel that closes; nobody cancelled us.
+            raise PeerUnavailable("the call of the router was cut off") from None
 
 
 def _translated(error: grpc.aio.AioRpcError) -> MeshError:
