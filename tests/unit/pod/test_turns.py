@@ -1,0 +1,114 @@
+"""Where the runtime limits calls on a copy, callers stand in a line of bounded length."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from mesh.core.copies import Copy
+from mesh.core.errors import Code, QueueFull
+from mesh.pod.turns import Turns
+from tests.unit.pod.bench import OFF, Bench, turns
+
+
+@pytest.fixture
+async def copy(bench: Bench) -> Copy:
+    return await bench.serving("m")
+
+
+Given = asyncio.Task[Callable[[], None]]
+
+
+def ask(line: Turns, copy: Copy) -> Given:
+    """One more call on the copy, which asks for its turn."""
+    copy.calls += 1
+    return asyncio.get_running_loop().create_task(line.take(copy))
+
+
+async def test_a_runtime_without_limits_takes_all(copy: Copy) -> None:
+    line = Turns(OFF, limited=False, longest=1)
+    assert all([await ask(line, copy) for _ in range(100)])
+
+
+@pytest.mark.parametrize(("concurrency", "at_once"), [(0, 1), (1, 1), (3, 3)])
+async def test_as_many_run_as_the_copy_takes(copy: Copy, concurrency: int, at_once: int) -> None:
+    copy.calls, copy.concurrency = 0, concurrency
+    line = Turns(OFF, limited=True, longest=0)
+    asked = [ask(line, copy) for _ in range(6)]
+    await turns()
+    assert [task.done() for task in asked] == [True] * at_once + [False] * (6 - at_once)
+    for task in asked:
+        task.cancel()
+
+
+async def test_turns_come_in_the_order_of_arrival(copy: Copy) -> None:
+    copy.calls, copy.concurrency = 0, 1
+    line, order = Turns(OFF, limited=True, longest=0), list[int]()
+
+    async def caller(number: int) -> None:
+        copy.calls += 1
+        back = await line.take(copy)
+        order.append(number)
+        await asyncio.sleep(0)
+        copy.calls -= 1
+        back()
+
+    await asyncio.gather(*map(caller, range(12)))
+    assert order == list(range(12))
+
+
+@pytest.mark.parametrize(("longest", "concurrency", "fit"), [(0, 1, 16), (0, 3, 24), (5, 1, 5), (1, 4, 1)])
+async def test_beyond_the_longest_line_calls_are_refused(copy: Copy, longest: int, concurrency: int, fit: int) -> None:
+    copy.calls, copy.concurrency = 0, concurrency
+    line = Turns(OFF, limited=True, longest=longest)
+    standing = [ask(line, copy) for _ in range(fit)]
+    await turns()
+    refused = ask(line, copy)
+    with pytest.raises(QueueFull, match=f"Model queue overload: {fit + 1} calls .* of m") as caught:
+        await refused
+    assert caught.value.code is Code.RESOURCE_EXHAUSTED
+    for task in standing:
+        assert not task.done() or task.exception() is None
+        task.cancel()
+
+
+async def test_a_line_may_be_of_any_length(copy: Copy) -> None:
+    copy.concurrency = 1
+    line = Turns(OFF, limited=True, longest=-1)
+    standing = [ask(line, copy) for _ in range(2000)]
+    await turns()
+    assert sum(task.done() for task in standing) == 1
+    for task in standing:
+        task.cancel()
+
+
+async def test_who_leaves_the_line_takes_no_turn(copy: Copy) -> None:
+    copy.calls, copy.concurrency = 0, 1
+    line = Turns(OFF, limited=True, longest=0)
+    first, leaver, third = (ask(line, copy) for _ in range(3))
+    back = await first
+    leaver.cancel()
+    await turns()
+    back()
+    assert callable(await third)
+
+
+async def test_who_leaves_just_when_its_turn_comes_passes_it_on(copy: Copy) -> None:
+    copy.calls, copy.concurrency = 0, 1
+    line = Turns(OFF, limited=True, longest=0)
+    first, leaver, third = (ask(line, copy) for _ in range(3))
+    back = await first
+    await turns()
+    back()
+    leaver.cancel()
+    assert callable(await third)
+
+
+async def test_each_copy_has_its_own_line(bench: Bench, copy: Copy) -> None:
+    other = await bench.serving("other")
+    copy.concurrency = other.concurrency = 1
+    line = Turns(OFF, limited=True, longest=0)
+    await ask(line, copy)
+    assert callable(await ask(line, other))
