@@ -95,7 +95,7 @@ def models(control: Control, contains: str = "", limit: int = 100_000) -> list[d
     found: dict[str, dict[str, Any]] = {}
     after = ""
     while len(found) < limit:
-        answer = control.get("models", after=after, limit=PAGE, contains=contains)
+        answer = control.get("models", after=after, limit=PAGE, part=contains)
         page = answer.get("models", []) if isinstance(answer, dict) else answer
         fresh = {one["id"]: one for one in page if one["id"] not in found and contains in one["id"]}
         found |= fresh

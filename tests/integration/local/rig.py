@@ -38,10 +38,19 @@ class Shell:
 
     def mesh(self, *arguments: str, typed: str | None = None) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end, whatever it is."""
-        cache = str(environments.cache_folder())
-        environment = {**os.environ, "XDG_STATE_HOME": str(self.folder / "state"), "MESH_CACHE": cache}
         command = [sys.executable, "-m", "mesh.cli.app", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, input=typed, env=environment, timeout=_LIMIT, check=False)
+        shell = self._environment()
+        return subprocess.run(command, capture_output=True, text=True, input=typed, env=shell, timeout=_LIMIT, check=False)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Starts a command that stays; what it prints, errors included, comes from its `stdout`."""
+        command = [sys.executable, "-m", "mesh.cli.app", *arguments]
+        shell = {**self._environment(), "PYTHONUNBUFFERED": "1"}
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=shell)
+
+    def _environment(self) -> dict[str, str]:
+        state, cache = str(self.folder / "state"), str(environments.cache_folder())
+        return {**os.environ, "XDG_STATE_HOME": state, "MESH_CACHE": cache}
 
     def ok(self, *arguments: str, typed: str | None = None) -> str:
         """Runs a command that has to succeed, and answers what it printed."""

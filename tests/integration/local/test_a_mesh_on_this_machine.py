@@ -174,3 +174,41 @@ def test_a_port_of_another_program_is_refused_with_its_process(shell: Shell) -> 
         refused = shell.mesh("up", "--data", str(shell.data), "--grpc-port", str(shell.grpc), "--rest-port", str(shell.rest))
         other.kill()
     assert (refused.returncode, f"port {shell.grpc} on 127.0.0.1 is taken by process {other.pid}" in refused.stderr) == (1, True)
+
+
+def test_a_secret_is_where_a_storage_key_comes_from(shared: Shell) -> None:
+    entry = json.dumps({"type": "local", "path": str(shared.folder / "models")})
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "storage-config"}, "stringData": {"here": entry}}
+    service = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "keyed"},
+        "spec": {"predictor": {"sklearn": {"storage": {"key": "here", "path": "mnist-svm.joblib"}}}},
+    }
+    try:
+        shared.ok("apply", "-f", "-", "--wait", "60", typed=json.dumps({"kind": "List", "items": [secret, service]}))
+        assert json.loads(shared.ok("infer", "keyed", "-f", str(BODY)))["outputs"][0]["contents"]["int64Contents"] == ["8"]
+        keyed = [one["id"] for one in shared.json("get", "models", "--contains", "keyed__")["items"]]
+        assert [one.partition("__")[0] for one in keyed] == ["keyed"]
+    finally:
+        shared.ok("delete", "isvc", "keyed")
+        shared.ok("delete", "secret", "storage-config")
+    assert list((shared.data / "storage-config").iterdir()) == []
+
+
+def test_in_the_foreground_it_tells_what_happens_until_ctrl_c(shell: Shell) -> None:
+    where = ("--data", str(shell.data), "--grpc-port", str(shell.grpc), "--rest-port", str(shell.rest))
+    with shell.start("up", *where) as mesh:
+        assert mesh.stdout
+        lines = iter(mesh.stdout.readline, "")
+        told = ""
+        for line in lines:
+            told += line
+            if "Ctrl-C ends it" in line:
+                break
+        assert "mlserver  started" in told
+        assert f"127.0.0.1:{shell.grpc}" in told
+        pids = [one["pid"] for one in shell.json("status")["processes"]]
+        mesh.send_signal(signal.SIGINT)
+        assert mesh.wait(60) == 0
+    assert not [pid for pid in pids if alive(pid)]
