@@ -67,6 +67,7 @@ class Service:
 
     Attributes:
         applied: it was applied, and the router was not told since.
+        settled: nothing is expected to change by itself within seconds; kept, so that a round need not work it out for thousands.
         since: when its readiness last changed, epoch milliseconds.
         refusal: what the router said when it refused the registration.
     """
@@ -75,6 +76,7 @@ class Service:
     applied: bool = True
     seen: AliasSeen = _UNSEEN
     ready: bool = False
+    settled: bool = False
     since: int = 0
     refusal: str = ""
 
@@ -144,7 +146,7 @@ class Controller:
     async def _round(self) -> None:
         removals = list(self._removals.items())
         await self._all([self._remove(alias, owner) for alias, owner in removals])
-        due = [service for service in self.services.values() if service.applied or not settled(service.condition())]
+        due = [service for service in self.services.values() if service.applied or not service.settled]
         busy = {service.wanted.alias for service in due}
         due += [self.services[alias] for alias in self._share() if alias not in busy]
         await self._all([self._reconcile(service) for service in due])
@@ -199,6 +201,7 @@ class Controller:
         before = service.condition()
         service.seen = seen
         now = service.condition()
+        service.settled = settled(now)
         if now.ready != service.ready or not service.since:
             service.ready, service.since = now.ready, int(time.time() * 1000)
         if now.active != before.active or now.target != before.target:
