@@ -1,0 +1,28 @@
+"""A mesh with the walkthrough's model for all clients, and the environment that they run in."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mesh.local.environments import ensure
+from tests.integration.models.stack import MODELS, Stack, service
+
+MODEL = "sklearn-mnist"
+
+
+@pytest.fixture(scope="session")
+def clients() -> Path:
+    """The interpreter of the clients' environment, made on first use."""
+    return ensure("clients") / "bin" / "python"
+
+
+@pytest.fixture(scope="package")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("clients")) as stack:
+        shutil.copy(MODELS / "mnist-svm.joblib", stack.claim)
+        stack.apply(service(MODEL, "mnist-svm.joblib"))
+        yield stack
