@@ -36,7 +36,8 @@ class Cache:
         current: the copy of each model that comes or serves; at most one.
         leaving: copies that drain or unload; a successor may be current.
         claims: copies with a slot that want room, in order.
-        paused: while the runtime does not answer, nothing starts.
+        paused: while the runtime does not answer, no load starts.
+        down: while it is known to be down, no call starts either.
         watched: the runtime's loss would be told (`RuntimeLost`), so a load that got no answer can wait for that verdict.
     """
 
@@ -53,6 +54,7 @@ class Cache:
         self.timers: Timers[CopyId] = Timers()
         self.slots_used = 0
         self.paused = False
+        self.down = False
         self.now = Millis(0)
         self.out: list[Instruction] = []
         self._numbers: dict[ModelId, int] = {}
@@ -149,7 +151,8 @@ class Cache:
         self.order(ReleaseWaiters(copy.id.model, outcome, error, copy.id if outcome is Outcome.ENTERED else None))
 
     def unload(self, copy: Copy, why: str, after: Millis = Millis(0)) -> None:
-        """Has the runtime give a copy's memory back, at once."""
+        """Has the runtime give a copy's memory back, at once; who waits for it looks again."""
+        self.release(copy, Outcome.AGAIN)
         self.to(copy, State.UNLOADING, why)
         self.order(UnloadModel(copy.id, after))
 

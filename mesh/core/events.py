@@ -135,7 +135,13 @@ class FailureCleared:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeLost:
-    """The runtime does not answer."""
+    """The runtime does not answer.
+
+    Attributes:
+        down: it is known to be down, so calls wait too; else only the way to its management is interrupted, and loads wait.
+    """
+
+    down: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ class Journey:
         self._tries += 1
         return WaitFor(self.model, record.info)
 
-    def forgotten(self) -> bool:
-        """The runtime did not know the copy it was called on: whether to have it loaded again, which helps once."""
+    def again(self) -> bool:
+        """The runtime did not know the copy, or went down: whether to go on, which helps once."""
         again, self._healed = not self._healed, True
         return again

@@ -66,12 +66,10 @@ class Pod:
             case FailureCleared(model):
                 if cache.failures.clear(model):
                     cache.change(ClearFailure(model, self.id))
-            case RuntimeLost():
-                self._runtime_lost()
+            case RuntimeLost(down):
+                self._runtime_lost(down)
             case RuntimeReturned(emptied):
-                if emptied:
-                    self._runtime_emptied()
-                cache.paused = False
+                self._runtime_returned(emptied)
             case TimePassed():
                 self._time_passed()
             case _:
@@ -84,7 +82,7 @@ class Pod:
     def enter(self, model: ModelId, now: Millis) -> Copy | None:
         """Begins a call on the model's copy, if it serves here."""
         copy = self.cache.current.get(model)
-        if copy is None or copy.state not in SERVING:
+        if copy is None or copy.state not in SERVING or self.cache.down:
             return None
         copy.calls += 1
         if now > copy.last_used:
@@ -149,7 +147,7 @@ class Pod:
         copy.last_used = max(copy.last_used, event.last_used)
         copy.urgent = copy.urgent or event.urgent
         copy.waiting += event.waits
-        if copy.state in SERVING:
+        if copy.state in SERVING and not cache.down:
             cache.release(copy, Outcome.ENTERED)
         elif copy.state is State.QUEUED and event.waits:
             cache.queue.promote(copy)
@@ -170,24 +168,34 @@ class Pod:
         if copy is not None:
             self._apply(copy, ModelDeleted(model))
 
-    def _runtime_lost(self) -> None:
+    def _runtime_lost(self, down: bool) -> None:
         self.cache.paused = True
+        self.cache.down = self.cache.down or down
         for copy in [copy for copy in self.cache.current.values() if copy.doubt is not None]:
             self.cache.succeed(copy, "the runtime was lost while loading")
 
+    def _runtime_returned(self, emptied: bool) -> None:
+        self.cache.paused = self.cache.down = False
+        if emptied:
+            self._runtime_emptied()
+        for copy in [copy for copy in self.cache.current.values() if copy.state in SERVING]:
+            self.cache.release(copy, Outcome.ENTERED)
+
     def _runtime_emptied(self) -> None:
-        """Everything that the runtime held is gone; what was loading is wanted still."""
+        """Everything that the runtime held is gone; what was loading, or is waited for, is wanted still."""
         cache = self.cache
         for copy in list(cache.leaving.values()):
             cache.order(Abandon(copy.id))
             cache.to(copy, State.GONE, "the runtime restarted")
         for copy in list(cache.current.values()):
-            if copy.state in SERVING:
-                cache.deregister(copy)
-                cache.to(copy, State.GONE, "the runtime restarted")
-            elif copy.state is State.LOADING:
+            if copy.state is State.LOADING:
                 cache.order(Abandon(copy.id))
                 cache.succeed(copy, "the runtime restarted while loading")
+            elif copy.state in SERVING and copy.waiting:
+                cache.succeed(copy, "the runtime restarted while calls wait")
+            elif copy.state in SERVING:
+                cache.deregister(copy)
+                cache.to(copy, State.GONE, "the runtime restarted")
 
     def _time_passed(self) -> None:
         cache = self.cache

@@ -138,7 +138,6 @@ def _fail(cache: Cache, copy: Copy, error: errors.LoadFailed) -> None:
 
 def _load_abandoned(cache: Cache, copy: Copy, event: ModelDeleted) -> None:
     cache.order(Abandon(copy.id))
-    cache.release(copy, Outcome.AGAIN)
     cache.unload(copy, "its model was deleted while loading", UNLOAD_AFTER_TIMEOUT)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from mesh.core.copies import Copy
@@ -40,6 +41,7 @@ class Conductor:
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due: Millis | None = None
+        self._down = asyncio.Event()
         self._waiting: dict[ModelId, dict[asyncio.Future[Handed], None]] = {}
 
     def use(self, hands: Hands) -> None:
@@ -67,6 +69,17 @@ class Conductor:
         finally:
             self._busy = False
             self._set_timer()
+            if self.pod.cache.down:
+                self._down.set()
+            else:
+                self._down.clear()
+
+    async def goes_down(self, within: float) -> bool:
+        """Whether the runtime is known to be down now, or becomes so within some seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._down.wait()
+        return self._down.is_set()
 
     def leave(self, copy: Copy) -> None:
         """Ends a call on a copy."""

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+VERDICT = 0.5
+"""Seconds in which a runtime that did not answer a call turns out to be down, if it is."""
+
 RUNTIME_SERVICE = "mmesh.ModelRuntime/"
 NONE_FOUND = "none of the requested models were found"
 """Pinned text (reference 3.11)."""
@@ -168,26 +171,29 @@ class CallServer:
                     used.callback(await self._turns.take(copy))
                     result = await use(copy)
                 except RuntimeStatus as status:
-                    self._judge(call, copy, status)
-                    if not (journey.forgotten() and may_repeat()):
-                        raise
+                    await self._judge(call, copy, status)
+                    if not (journey.again() and may_repeat()):
+                        raise error_of(call.method, status) or status from None
                 else:
                     if keep is not None:
                         keep(used.pop_all())
                     return result
 
-    def _judge(self, call: Call, copy: Copy, status: RuntimeStatus) -> None:
-        """Returns if the runtime does not know the copy, which is noted before the copy is left, so that no other call enters it.
+    async def _judge(self, call: Call, copy: Copy, status: RuntimeStatus) -> None:
+        """Returns if the call may be made again: the runtime does not know the copy, or has just gone down.
 
         Raises:
             RuntimeStatus: it is an answer.
-            MeshError: the runtime did not answer.
+            MeshError: the runtime did not answer, and is not known to be down.
         """
         error = error_of(call.method, status)
         if error is not None:
+            if self._conductor.pod.cache.watched and await self._conductor.goes_down(VERDICT):
+                return
             raise error from None
         if not not_here(status):
             raise status
+        # Noted before the copy is left, so that no other call enters it.
         self._conductor.tell(RuntimeForgot(copy.id))
 
     async def _reach(self, journey: Journey, call: Call, size: int) -> Copy:

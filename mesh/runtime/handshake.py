@@ -12,8 +12,8 @@ from grpc import aio
 from mesh.core.errors import RuntimeUnavailable
 from mesh.core.policy import Policy, policy_of
 from mesh.protocols import model_runtime_pb2 as pb
-from mesh.runtime.spi import LEGACY_SERVICE, SERVICE, Spi
 from mesh.runtime.channels import channel, describe
+from mesh.runtime.spi import LEGACY_SERVICE, SERVICE, Spi
 
 POLL = 0.5
 """Seconds between rounds over the candidates."""

@@ -1,8 +1,8 @@
 """Whether the runtime is there: a watch of `grpc.health.v1` on its management port, where it offers that.
 
-An adapter answers NOT_SERVING while its server is down, and SERVING when it is back with nothing loaded. A broken connection
-pauses loads but proves nothing about what is loaded: an adapter may restart beside a server that goes on. What is gone then
-shows in NOT_FOUND answers and heals model by model, as it does with a runtime that has no health service.
+An adapter answers NOT_SERVING while its server is down, and SERVING when it is back with nothing loaded; calls wait in between.
+A broken connection pauses loads but proves nothing about what is loaded: an adapter may restart beside a server that goes on.
+What is gone then shows in NOT_FOUND answers and heals model by model, as it does with a runtime that has no health service.
 """
 
 from __future__ import annotations
@@ -47,13 +47,14 @@ async def watch(channel: aio.Channel, tell: Tell) -> None:
         try:
             async for answer in begin(pb.HealthCheckRequest()):
                 serving = answer.status == pb.HealthCheckResponse.SERVING
-                if serving != there:
-                    there = serving
-                    tell(RuntimeReturned(emptied=down) if serving else RuntimeLost())
-                down = not serving
+                if serving and not there:
+                    tell(RuntimeReturned(emptied=down))
+                elif not serving and not down:
+                    tell(RuntimeLost(down=True))
+                there, down = serving, not serving
         except aio.AioRpcError:
             pass
         if there:
             there = False
-            tell(RuntimeLost())
+            tell(RuntimeLost(down=False))
         await asyncio.sleep(PAUSE)

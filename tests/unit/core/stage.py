@@ -175,7 +175,8 @@ class Stage:
         assert len(cache.queue) == sum(copy.state is State.QUEUED for copy in copies)
         assert set(cache.claims) == {copy for copy in copies if copy.state is State.CLAIMING}
         assert all(copy.calls >= 0 and copy.waiting >= 0 for copy in copies)
-        assert not any(copy.waiting for copy in copies if copy.state in SERVING | LEAVING)
+        assert not any(copy.waiting for copy in copies if copy.state in LEAVING)
+        assert cache.down or not any(copy.waiting for copy in copies if copy.state in SERVING)
         assert not any(copy.calls for copy in copies if copy.state not in SERVING | LEAVING)
 
     def _carry_out(self, instructions: list[Instruction], orders: list[str]) -> None:

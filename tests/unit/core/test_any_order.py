@@ -87,7 +87,11 @@ class World(RuleBasedStateMachine):
     def deleted(self, model: str) -> None:
         self.stage.tell(ModelDeleted(ModelId(model)))
 
-    @rule(event=st.sampled_from([RuntimeLost(), RuntimeReturned(emptied=True), RuntimeReturned(emptied=False)]))
+    @rule(
+        event=st.sampled_from(
+            [RuntimeLost(down=True), RuntimeLost(down=False), RuntimeReturned(emptied=True), RuntimeReturned(emptied=False)]
+        )
+    )
     def runtime_went_or_came(self, event: RuntimeLost | RuntimeReturned) -> None:
         self.stage.tell(event)
 

@@ -96,7 +96,7 @@ def test_a_call_gives_up_after_eight_rounds() -> None:
 
 def test_reloading_a_forgotten_model_helps_a_call_once() -> None:
     journey = Journey(M, Stage().pod, {})
-    assert (journey.forgotten(), journey.forgotten()) == (True, False)
+    assert (journey.again(), journey.again()) == (True, False)
 
 
 def test_an_alias_stands_for_its_active_model_or_else_its_target() -> None:

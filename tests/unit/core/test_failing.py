@@ -127,7 +127,7 @@ def test_deleting_a_model_forgets_its_failures() -> None:
 
 def test_while_the_runtime_is_lost_nothing_starts_and_when_it_is_back_the_waiting_loads_do() -> None:
     stage = Stage()
-    stage.tell(RuntimeLost())
+    stage.tell(RuntimeLost(down=True))
     assert stage.want("m") == []
     assert stage.tell(RuntimeReturned(emptied=True)) == ["load m#1"]
 
@@ -136,7 +136,7 @@ def test_a_runtime_that_restarted_has_nothing_loaded() -> None:
     stage = Stage(slots=2).holding(["ready", "leaving"])
     stage.tell(ModelDeleted(ModelId("leaving")))
     stage.want("loading")
-    stage.tell(RuntimeLost())
+    stage.tell(RuntimeLost(down=True))
     orders = stage.tell(RuntimeReturned(emptied=True))
     assert orders == ["abandon leaving#1", "abandon loading#1", "load loading#2"]
     assert stage.states() == {"loading#2": "loading"}
@@ -150,7 +150,7 @@ def test_a_runtime_killed_while_loading_is_no_failure_of_the_model() -> None:
     stage.want("m")
     assert stage.failed("m#1", "connection reset", Code.UNAVAILABLE) == []
     assert stage.states() == {"m#1": "loading"}
-    stage.tell(RuntimeLost())
+    stage.tell(RuntimeLost(down=True))
     assert stage.states() == {"m#2": "queued"}
     assert stage.tell(RuntimeReturned(emptied=True)) == ["load m#2"]
     assert stage.pod.cache.failures.of(M) is None
@@ -159,7 +159,7 @@ def test_a_runtime_killed_while_loading_is_no_failure_of_the_model() -> None:
 def test_the_loss_may_be_known_before_the_load_ends() -> None:
     stage = Stage(watched=True)
     stage.want("m")
-    stage.tell(RuntimeLost())
+    stage.tell(RuntimeLost(down=True))
     stage.failed("m#1", "connection reset", Code.UNAVAILABLE)
     assert stage.states() == {"m#2": "queued"}
     assert stage.released == []
@@ -182,7 +182,37 @@ def test_without_a_watch_a_load_that_got_no_answer_failed() -> None:
 
 def test_an_interrupted_way_to_the_runtime_leaves_what_is_loaded_alone() -> None:
     stage = Stage().holding(["m"])
-    stage.tell(RuntimeLost())
+    stage.tell(RuntimeLost(down=False))
+    stage.leave(stage.enter("m"))
     assert stage.want("other") == []
     assert stage.tell(RuntimeReturned(emptied=False)) == ["load other#1"]
     assert stage.states() == {"m#1": "ready", "other#1": "loading"}
+
+
+def test_calls_wait_while_the_runtime_is_down_and_have_their_model_loaded_again() -> None:
+    stage = Stage().holding(["m", "idle"])
+    stage.tell(RuntimeLost(down=True))
+    assert stage.pod.enter(M, stage.now) is None
+    assert stage.want("m") == []
+    assert stage.copy("m#1").waiting == 1
+    assert stage.tell(RuntimeReturned(emptied=True)) == ["load m#2"]
+    assert stage.states() == {"m#2": "loading"}
+    stage.loaded("m#2")
+    assert stage.released[-1] == ("m", Outcome.ENTERED, None)
+
+
+def test_calls_that_waited_enter_at_once_if_the_runtime_comes_back_as_it_was() -> None:
+    stage = Stage().holding(["m"])
+    stage.tell(RuntimeLost(down=True))
+    stage.want("m")
+    stage.tell(RuntimeReturned(emptied=False))
+    assert stage.released[-1] == ("m", Outcome.ENTERED, None)
+    assert stage.copy("m#1").calls == 1
+
+
+def test_calls_that_wait_for_a_runtime_look_again_if_their_model_is_deleted() -> None:
+    stage = Stage().holding(["m"])
+    stage.tell(RuntimeLost(down=True))
+    stage.want("m")
+    stage.tell(ModelDeleted(M))
+    assert stage.released[-1] == ("m", Outcome.AGAIN, None)
