@@ -72,6 +72,8 @@ def _refuse_second(folder: DataFolder) -> None:
 
 
 async def _foreground(options: UpOptions) -> None:
+    from mesh.local.control import serve  # FastAPI takes a moment to import, which a detached start need not spend
+
     supervisor = Supervisor(options, lambda who, what: output.console.print(f"{datetime.now():%H:%M:%S} {who:<10}{what}", markup=False))
 
     async def tell() -> None:
@@ -81,7 +83,7 @@ async def _foreground(options: UpOptions) -> None:
 
     telling = asyncio.create_task(tell())
     try:
-        await supervisor.run()
+        await supervisor.run(serve)
     finally:
         telling.cancel()
 

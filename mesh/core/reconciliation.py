@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.ids import AliasId, ModelId
+from mesh.core.status import AliasState, AliasStatus, ModelState, ModelStatus
 
 _NO_RUNTIME = "There are no running instances that meet the label requirements of type "
 
@@ -23,57 +24,6 @@ class Registration:
     type: str
     path: str
     key: str
-
-
-class ModelStatus(Enum):
-    """How the mesh says a model is; the numbers are `mmesh.ModelStatusInfo.ModelStatus`."""
-
-    NOT_FOUND = 0
-    NOT_LOADED = 1
-    LOADING = 2
-    LOADED = 3
-    LOADING_FAILED = 4
-    UNKNOWN = 5
-
-
-class AliasStatus(Enum):
-    """How the mesh says an alias is; the numbers are `mmesh.VModelStatusInfo.VModelStatus`."""
-
-    NOT_FOUND = 0
-    DEFINED = 1
-    TRANSITIONING = 2
-    TRANSITION_FAILED = 3
-    UNKNOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class CopySeen:
-    """One listed copy; `at` is the time of its latest change in epoch milliseconds."""
-
-    pod: PodId
-    status: ModelStatus
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSeen:
-    """A model's status; `errors` newest first."""
-
-    status: ModelStatus
-    errors: tuple[str, ...] = ()
-    copies: tuple[CopySeen, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class AliasSeen:
-    """An alias's status as the mesh answered it; `target` differs from `active` only while models are switched."""
-
-    status: AliasStatus
-    active: ModelId = ModelId("")
-    target: ModelId = ModelId("")
-    active_model: ModelSeen | None = None
-    target_model: ModelSeen | None = None
-    owner: str = ""
 
 
 class State(Enum):
@@ -136,7 +86,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class SetAlias:
+class PointAlias:
     """Register the model and point the alias at it."""
 
     registration: Registration
@@ -144,14 +94,14 @@ class SetAlias:
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteAlias:
+class DropAlias:
     """Remove the alias and, since it owns it, its model."""
 
     alias: AliasId
     owner: str
 
 
-def decide(wanted: Registration, seen: AliasSeen, *, applied_again: bool = False) -> SetAlias | None:
+def decide(wanted: Registration, seen: AliasStatus, *, applied_again: bool = False) -> PointAlias | None:
     """What brings the mesh to the document; None if it is there already, or if the alias is another owner's.
 
     `applied_again`: the document was applied since the alias was last set, even if nothing in it changed: a failed model is tried
@@ -159,45 +109,45 @@ def decide(wanted: Registration, seen: AliasSeen, *, applied_again: bool = False
     """
     if _foreign(wanted, seen):
         return None
-    absent = seen.status is AliasStatus.NOT_FOUND
+    absent = seen.state is AliasState.NOT_FOUND
     if not absent and seen.target == wanted.model and not applied_again:
         return None
     condition = describe(wanted, seen)
     waits = condition.failure is not None and condition.failure.reason is Reason.RUNTIME_UNHEALTHY
     unsettled = condition.active in (State.PENDING, State.FAILED) or condition.target is not None
     # A loaded or idle model whose document is merely repeated is not loaded again: it may have been evicted for a busier one.
-    return SetAlias(wanted, load_now=unsettled or seen.target != wanted.model or (condition.active is State.LOADING and waits))
+    return PointAlias(wanted, load_now=unsettled or seen.target != wanted.model or (condition.active is State.LOADING and waits))
 
 
-def decide_removal(alias: AliasId, owner: str, seen: AliasSeen) -> DeleteAlias | None:
+def decide_removal(alias: AliasId, owner: str, seen: AliasStatus) -> DropAlias | None:
     """What removes the alias of a deleted document; None if it is gone or belongs to another owner."""
-    gone = seen.status is AliasStatus.NOT_FOUND or (seen.owner and seen.owner != owner)
-    return None if gone else DeleteAlias(alias, owner)
+    gone = seen.state is AliasState.NOT_FOUND or (seen.owner and seen.owner != owner)
+    return None if gone else DropAlias(alias, owner)
 
 
-def describe(wanted: Registration, seen: AliasSeen, *, was_ready: bool = False) -> Condition:
+def describe(wanted: Registration, seen: AliasStatus, *, was_ready: bool = False) -> Condition:
     """The words for what was seen; `was_ready` is the `ready` of the description before this one."""
     if _foreign(wanted, seen):
         taken = Failure(Reason.INVALID, "Predictor already exists with the same name from a different source", wanted.model)
         return Condition(False, Transition.INVALID, State.PENDING, failure=taken)
-    active = _state(seen.active_model)
+    active = _state(seen.active_status)
     switching = bool(seen.target) and seen.target != seen.active
-    newest = seen.target_model if switching and seen.target_model else seen.active_model
+    newest = seen.target_status if switching and seen.target_status else seen.active_status
     failure = _failure(seen.target or wanted.model, newest)
     waits = failure is not None and failure.reason is Reason.RUNTIME_UNHEALTHY
-    target = _state(seen.target_model) if switching else None
+    target = _state(seen.target_status) if switching else None
     if waits:
         # What only waits for a pod to appear has not failed.
         active, target = (active, State.LOADING) if switching else (State.LOADING, None)
-    copies = seen.active_model.copies if seen.active_model else ()
+    copies = seen.active_status.copies if seen.active_status else ()
     return Condition(
         ready=_ready(active, waits and not switching, was_ready),
-        transition=_transition(seen.status, waits),
+        transition=_transition(seen.state, waits),
         active=active,
         target=target,
         failure=failure,
         total_copies=len(copies),
-        failed_copies=sum(copy.status is ModelStatus.LOADING_FAILED for copy in copies),
+        failed_copies=sum(copy.state is ModelState.LOADING_FAILED for copy in copies),
     )
 
 
@@ -206,8 +156,8 @@ def settled(condition: Condition) -> bool:
     return condition.active in (State.LOADED, State.STANDBY) and condition.target is None
 
 
-def _foreign(wanted: Registration, seen: AliasSeen) -> bool:
-    return seen.status is not AliasStatus.NOT_FOUND and seen.owner not in ("", wanted.owner)
+def _foreign(wanted: Registration, seen: AliasStatus) -> bool:
+    return seen.state is not AliasState.NOT_FOUND and seen.owner not in ("", wanted.owner)
 
 
 def _ready(active: State, waits: bool, was_ready: bool) -> bool:
@@ -216,27 +166,27 @@ def _ready(active: State, waits: bool, was_ready: bool) -> bool:
     return active in (State.LOADED, State.STANDBY)
 
 
-def _state(model: ModelSeen | None) -> State:
+def _state(model: ModelStatus | None) -> State:
     states = {
-        ModelStatus.NOT_LOADED: State.STANDBY,
-        ModelStatus.LOADING: State.LOADING,
-        ModelStatus.LOADED: State.LOADED,
-        ModelStatus.LOADING_FAILED: State.FAILED,
+        ModelState.NOT_LOADED: State.STANDBY,
+        ModelState.LOADING: State.LOADING,
+        ModelState.LOADED: State.LOADED,
+        ModelState.LOADING_FAILED: State.FAILED,
     }
-    return State.PENDING if model is None else states.get(model.status, State.PENDING)
+    return State.PENDING if model is None else states.get(model.state, State.PENDING)
 
 
-def _transition(status: AliasStatus, waits: bool) -> Transition:
-    if status is AliasStatus.TRANSITION_FAILED:
+def _transition(status: AliasState, waits: bool) -> Transition:
+    if status is AliasState.TRANSITION_FAILED:
         return Transition.IN_PROGRESS if waits else Transition.BLOCKED
-    return Transition.IN_PROGRESS if status is AliasStatus.TRANSITIONING else Transition.UP_TO_DATE
+    return Transition.IN_PROGRESS if status is AliasState.TRANSITIONING else Transition.UP_TO_DATE
 
 
-def _failure(model: ModelId, seen: ModelSeen | None) -> Failure | None:
-    if seen is None or seen.status is not ModelStatus.LOADING_FAILED:
+def _failure(model: ModelId, seen: ModelStatus | None) -> Failure | None:
+    if seen is None or seen.state is not ModelState.LOADING_FAILED:
         return None
     text = seen.errors[0] if seen.errors else "the mesh gave no reason"
-    copy = next((copy for copy in seen.copies if copy.status is ModelStatus.LOADING_FAILED), None)
+    copy = next((copy for copy in seen.copies if copy.state is ModelState.LOADING_FAILED), None)
     reason, message = _cause(text)
     return Failure(reason, message, model, location=copy.pod if copy else "", at=copy.at if copy else 0)
 

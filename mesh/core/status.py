@@ -32,6 +32,7 @@ class AliasState(Enum):
     DEFINED = 1
     TRANSITIONING = 2
     TRANSITION_FAILED = 3
+    UNKNOWN = 5
 
 
 @dataclass(frozen=True, slots=True)

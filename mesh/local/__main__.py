@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mesh.core.errors import MeshError
+from mesh.local.control import serve
 from mesh.local.supervisor import Supervisor, UpOptions
 
 
@@ -51,7 +52,7 @@ def main() -> int:
         print(f"{datetime.now():%H:%M:%S} {who:<10}{what}", flush=True)
 
     async def run() -> None:
-        await Supervisor(options_from(sys.argv[1]), say).run()
+        await Supervisor(options_from(sys.argv[1]), say).run(serve)
 
     try:
         asyncio.run(run())

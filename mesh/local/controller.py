@@ -17,18 +17,8 @@ from typing import Protocol
 
 from mesh.core.errors import Conflict, MeshError, PeerUnavailable
 from mesh.core.ids import AliasId
-from mesh.core.reconciliation import (
-    AliasSeen,
-    AliasStatus,
-    Condition,
-    DeleteAlias,
-    Registration,
-    SetAlias,
-    decide,
-    decide_removal,
-    describe,
-    settled,
-)
+from mesh.core.reconciliation import Condition, DropAlias, PointAlias, Registration, decide, decide_removal, describe, settled
+from mesh.core.status import AliasState, AliasStatus
 from mesh.local.processes import Say
 
 log = logging.getLogger(__name__)
@@ -42,21 +32,21 @@ SHARE = 50
 PARALLEL = 16
 """Calls of the router at a time."""
 
-_UNSEEN = AliasSeen(AliasStatus.NOT_FOUND)
+_UNSEEN = AliasStatus(AliasState.NOT_FOUND)
 
 
 class Router(Protocol):
     """What the controller asks of a router; `mesh.local.router_client.RouterClient` is one."""
 
-    async def set_alias(self, order: SetAlias, *, retry: bool) -> AliasSeen:
+    async def set_alias(self, order: PointAlias, *, retry: bool) -> AliasStatus:
         """Registers a model and points an alias at it."""
         ...
 
-    async def delete_alias(self, order: DeleteAlias) -> None:
+    async def delete_alias(self, order: DropAlias) -> None:
         """Removes an alias."""
         ...
 
-    async def alias(self, alias: AliasId) -> AliasSeen:
+    async def alias(self, alias: AliasId) -> AliasStatus:
         """Tells how an alias is."""
         ...
 
@@ -74,7 +64,7 @@ class Service:
 
     wanted: Registration
     applied: bool = True
-    seen: AliasSeen = _UNSEEN
+    seen: AliasStatus = _UNSEEN
     ready: bool = False
     settled: bool = False
     since: int = 0
@@ -197,7 +187,7 @@ class Controller:
         if service.wanted is wanted and not service.applied:
             self._saw(service, seen)
 
-    def _saw(self, service: Service, seen: AliasSeen) -> None:
+    def _saw(self, service: Service, seen: AliasStatus) -> None:
         before = service.condition()
         service.seen = seen
         now = service.condition()

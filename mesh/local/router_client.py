@@ -10,7 +10,9 @@ import httpx
 
 from mesh.core.errors import Conflict, Failed, MeshError, PeerUnavailable, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.reconciliation import AliasSeen, AliasStatus, CopySeen, DeleteAlias, ModelSeen, ModelStatus, SetAlias
+from mesh.core.reconciliation import DropAlias, PointAlias
+from mesh.core.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus
+from mesh.core.units import Millis
 from mesh.local.ports import HOST
 from mesh.protocols import model_mesh_pb2 as pb
 from mesh.protocols import model_mesh_pb2_grpc as rpc
@@ -58,7 +60,7 @@ class RouterClient:
             raise Failed(f"the router answered {answer.status_code} to {path}: {answer.text[:200]}")
         return answer.json()
 
-    async def set_alias(self, order: SetAlias, *, retry: bool) -> AliasSeen:
+    async def set_alias(self, order: PointAlias, *, retry: bool) -> AliasStatus:
         """Registers and points. Conflict if the alias belongs to another owner.
 
         Args:
@@ -77,11 +79,11 @@ class RouterClient:
         )
         return _seen(await self._call(self._mesh.setVModel, request, ((RETRY_LOAD, "true"),) if retry else ()))
 
-    async def delete_alias(self, order: DeleteAlias) -> None:
+    async def delete_alias(self, order: DropAlias) -> None:
         """Removes it; one that is gone already is fine."""
         await self._call(self._mesh.deleteVModel, pb.DeleteVModelRequest(vModelId=order.alias, owner=order.owner))
 
-    async def alias(self, alias: AliasId) -> AliasSeen:
+    async def alias(self, alias: AliasId) -> AliasStatus:
         """How an alias is."""
         return _seen(await self._call(self._mesh.getVModelStatus, pb.GetVModelStatusRequest(vModelId=alias)))
 
@@ -107,22 +109,22 @@ def _translated(error: grpc.aio.AioRpcError) -> MeshError:
     return Failed(f"the router refused: {error.code().name}: {text}")
 
 
-def _seen(info: Any) -> AliasSeen:
+def _seen(info: Any) -> AliasStatus:
     active = ModelId(info.activeModelId)
-    return AliasSeen(
-        AliasStatus(info.status) if info.status in {one.value for one in AliasStatus} else AliasStatus.UNKNOWN,
+    return AliasStatus(
+        AliasState(info.status) if info.status in {one.value for one in AliasState} else AliasState.UNKNOWN,
         active,
         ModelId(info.targetModelId) or active,
+        info.owner,
         _model(info.activeModelStatus) if info.HasField("activeModelStatus") else None,
         _model(info.targetModelStatus) if info.HasField("targetModelStatus") else None,
-        info.owner,
     )
 
 
-def _model(info: Any) -> ModelSeen:
-    copies = (CopySeen(PodId(copy.location), _status(copy.copyStatus), copy.time) for copy in info.modelCopyInfos)
-    return ModelSeen(_status(info.status), tuple(info.errors), tuple(copies))
+def _model(info: Any) -> ModelStatus:
+    copies = (CopyStatus(PodId(copy.location), _status(copy.copyStatus), Millis(copy.time)) for copy in info.modelCopyInfos)
+    return ModelStatus(_status(info.status), tuple(info.errors), tuple(copies))
 
 
-def _status(number: int) -> ModelStatus:
-    return ModelStatus(number) if number in {one.value for one in ModelStatus} else ModelStatus.UNKNOWN
+def _status(number: int) -> ModelState:
+    return ModelState(number) if number in {one.value for one in ModelState} else ModelState.UNKNOWN

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,8 +64,11 @@ class Supervisor:
         self.controller: Controller
         self.children: list[Child] = []
 
-    async def run(self) -> None:
+    async def run(self, control: Callable[[Supervisor], Coroutine[Any, Any, None]]) -> None:
         """Until `stopping` is set or a signal asks for the end; everything that was started has ended when it answers.
+
+        Args:
+            control: serves the control socket until it is cancelled.
 
         Raises:
             Conflict: the data folder or a port is another process's; the message names it.
@@ -80,11 +83,9 @@ class Supervisor:
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, self.stopping.set)
             self._start_pod()
-            from mesh.local.control import serve  # FastAPI takes a moment to import; the children start meanwhile
-
             if not state.publish(self.context):
                 self.say("mesh", f"another mesh stays the current one; name this one with --mesh {self.folder.root}")
-            tasks = [asyncio.create_task(work) for work in (serve(self), self.controller.run(), self._watch_ready(), self._restart())]
+            tasks = [asyncio.create_task(work) for work in (control(self), self.controller.run(), self._watch_ready(), self._restart())]
             ending = asyncio.create_task(self.stopping.wait())
             done, _ = await asyncio.wait([*tasks, ending], return_when=asyncio.FIRST_COMPLETED)
             ending.cancel()

@@ -6,15 +6,10 @@ from hypothesis import strategies as st
 
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.reconciliation import (
-    AliasSeen,
-    AliasStatus,
-    CopySeen,
-    DeleteAlias,
-    ModelSeen,
-    ModelStatus,
+    DropAlias,
+    PointAlias,
     Reason,
     Registration,
-    SetAlias,
     State,
     Transition,
     decide,
@@ -22,51 +17,53 @@ from mesh.core.reconciliation import (
     describe,
     settled,
 )
+from mesh.core.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus
+from mesh.core.units import Millis
 from mesh.manifests.status import Addresses, service_status
 
 NEW, OLD = ModelId("a__isvc-2222222222"), ModelId("a__isvc-1111111111")
 WANTED = Registration(AliasId("a"), "isvc", NEW, "mt:sklearn", "x", "{}")
-ABSENT = AliasSeen(AliasStatus.NOT_FOUND)
+ABSENT = AliasStatus(AliasState.NOT_FOUND)
 NEEDS = "There are no running instances that meet the label requirements of type "
 
 
-def at(status: ModelStatus, *errors: str, owner: str = "isvc") -> AliasSeen:
-    copies = (CopySeen(PodId("pod-1"), status, 5000),)
-    return AliasSeen(AliasStatus.DEFINED, NEW, NEW, ModelSeen(status, errors, copies), None, owner)
+def at(status: ModelState, *errors: str, owner: str = "isvc") -> AliasStatus:
+    copies = (CopyStatus(PodId("pod-1"), status, Millis(5000)),)
+    return AliasStatus(AliasState.DEFINED, NEW, NEW, owner, ModelStatus(status, errors, copies), None)
 
 
-def moving(status: AliasStatus, old: ModelStatus, new: ModelStatus, *errors: str) -> AliasSeen:
-    return AliasSeen(status, OLD, NEW, ModelSeen(old), ModelSeen(new, errors), "isvc")
+def moving(status: AliasState, old: ModelState, new: ModelState, *errors: str) -> AliasStatus:
+    return AliasStatus(status, OLD, NEW, "isvc", ModelStatus(old), ModelStatus(new, errors))
 
 
 def test_a_new_document_is_registered_and_loaded() -> None:
-    assert decide(WANTED, ABSENT) == SetAlias(WANTED, load_now=True)
+    assert decide(WANTED, ABSENT) == PointAlias(WANTED, load_now=True)
 
 
 def test_a_registered_document_is_left_alone_whatever_its_state() -> None:
-    assert [decide(WANTED, at(status)) for status in ModelStatus] == [None] * len(ModelStatus)
+    assert [decide(WANTED, at(status)) for status in ModelState] == [None] * len(ModelState)
 
 
 def test_a_changed_document_is_a_new_model_to_switch_to() -> None:
-    seen = AliasSeen(AliasStatus.DEFINED, OLD, OLD, ModelSeen(ModelStatus.LOADED), None, "isvc")
-    assert decide(WANTED, seen) == SetAlias(WANTED, load_now=True)
+    seen = AliasStatus(AliasState.DEFINED, OLD, OLD, "isvc", ModelStatus(ModelState.LOADED), None)
+    assert decide(WANTED, seen) == PointAlias(WANTED, load_now=True)
 
 
 @pytest.mark.parametrize(
     ("status", "load_now"),
-    [(ModelStatus.LOADED, False), (ModelStatus.NOT_LOADED, False), (ModelStatus.LOADING, False), (ModelStatus.LOADING_FAILED, True)],
+    [(ModelState.LOADED, False), (ModelState.NOT_LOADED, False), (ModelState.LOADING, False), (ModelState.LOADING_FAILED, True)],
 )
-def test_applying_again_retries_a_failure_and_loads_nothing_that_was_evicted(status: ModelStatus, load_now: bool) -> None:
-    assert decide(WANTED, at(status), applied_again=True) == SetAlias(WANTED, load_now)
+def test_applying_again_retries_a_failure_and_loads_nothing_that_was_evicted(status: ModelState, load_now: bool) -> None:
+    assert decide(WANTED, at(status), applied_again=True) == PointAlias(WANTED, load_now)
 
 
 def test_applying_again_loads_what_waited_for_a_runtime() -> None:
-    seen = at(ModelStatus.LOADING_FAILED, NEEDS + "mt:sklearn: [mt:sklearn]")
-    assert decide(WANTED, seen, applied_again=True) == SetAlias(WANTED, load_now=True)
+    seen = at(ModelState.LOADING_FAILED, NEEDS + "mt:sklearn: [mt:sklearn]")
+    assert decide(WANTED, seen, applied_again=True) == PointAlias(WANTED, load_now=True)
 
 
 def test_an_alias_of_another_owner_is_never_touched() -> None:
-    seen = at(ModelStatus.LOADED, owner="someone")
+    seen = at(ModelState.LOADED, owner="someone")
     assert decide(WANTED, seen, applied_again=True) is None
     assert decide_removal(WANTED.alias, "isvc", seen) is None
     condition = describe(WANTED, seen)
@@ -76,30 +73,30 @@ def test_an_alias_of_another_owner_is_never_touched() -> None:
 
 
 def test_removal_removes_what_is_ours_and_is_done_when_it_is_gone() -> None:
-    assert decide_removal(WANTED.alias, "isvc", at(ModelStatus.LOADED)) == DeleteAlias(WANTED.alias, "isvc")
+    assert decide_removal(WANTED.alias, "isvc", at(ModelState.LOADED)) == DropAlias(WANTED.alias, "isvc")
     assert decide_removal(WANTED.alias, "isvc", ABSENT) is None
 
 
 @pytest.mark.parametrize(
     ("status", "state", "ready"),
     [
-        (ModelStatus.LOADED, State.LOADED, True),
-        (ModelStatus.NOT_LOADED, State.STANDBY, True),
-        (ModelStatus.LOADING, State.LOADING, False),
-        (ModelStatus.LOADING_FAILED, State.FAILED, False),
-        (ModelStatus.UNKNOWN, State.PENDING, False),
-        (ModelStatus.NOT_FOUND, State.PENDING, False),
+        (ModelState.LOADED, State.LOADED, True),
+        (ModelState.NOT_LOADED, State.STANDBY, True),
+        (ModelState.LOADING, State.LOADING, False),
+        (ModelState.LOADING_FAILED, State.FAILED, False),
+        (ModelState.UNKNOWN, State.PENDING, False),
+        (ModelState.NOT_FOUND, State.PENDING, False),
     ],
 )
-def test_ready_means_that_a_call_now_is_served(status: ModelStatus, state: State, ready: bool) -> None:
+def test_ready_means_that_a_call_now_is_served(status: ModelState, state: State, ready: bool) -> None:
     condition = describe(WANTED, at(status))
     assert (condition.active, condition.ready) == (state, ready)
     assert settled(condition) == ready
 
 
 def test_a_service_stays_ready_while_its_model_loads_again() -> None:
-    assert describe(WANTED, at(ModelStatus.LOADING), was_ready=True).ready
-    assert not describe(WANTED, at(ModelStatus.LOADING_FAILED), was_ready=True).ready
+    assert describe(WANTED, at(ModelState.LOADING), was_ready=True).ready
+    assert not describe(WANTED, at(ModelState.LOADING_FAILED), was_ready=True).ready
 
 
 def test_nothing_known_is_pending() -> None:
@@ -126,7 +123,7 @@ def test_nothing_known_is_pending() -> None:
     ],
 )
 def test_the_cause_of_a_failure_is_told_apart_by_the_pinned_texts(text: str, reason: Reason, message: str, state: State) -> None:
-    condition = describe(WANTED, at(ModelStatus.LOADING_FAILED, text, "older"), was_ready=True)
+    condition = describe(WANTED, at(ModelState.LOADING_FAILED, text, "older"), was_ready=True)
     assert condition.failure
     assert (condition.failure.reason, condition.failure.message, condition.active) == (reason, message, state)
     assert (condition.failure.location, condition.failure.at, condition.failed_copies) == ("pod-1", 5000, 1)
@@ -134,7 +131,7 @@ def test_the_cause_of_a_failure_is_told_apart_by_the_pinned_texts(text: str, rea
 
 
 def test_a_failed_successor_blocks_the_switch_and_the_old_model_serves_on() -> None:
-    seen = moving(AliasStatus.TRANSITION_FAILED, ModelStatus.LOADED, ModelStatus.LOADING_FAILED, "boom")
+    seen = moving(AliasState.TRANSITION_FAILED, ModelState.LOADED, ModelState.LOADING_FAILED, "boom")
     condition = describe(WANTED, seen)
     assert (condition.ready, condition.transition, condition.target) == (True, Transition.BLOCKED, State.FAILED)
     assert condition.failure
@@ -142,29 +139,29 @@ def test_a_failed_successor_blocks_the_switch_and_the_old_model_serves_on() -> N
 
 
 def test_a_successor_that_waits_for_a_pod_is_in_progress() -> None:
-    seen = moving(AliasStatus.TRANSITION_FAILED, ModelStatus.LOADED, ModelStatus.LOADING_FAILED, NEEDS + "mt:x: [mt:x]")
+    seen = moving(AliasState.TRANSITION_FAILED, ModelState.LOADED, ModelState.LOADING_FAILED, NEEDS + "mt:x: [mt:x]")
     condition = describe(WANTED, seen)
     assert (condition.ready, condition.transition, condition.target) == (True, Transition.IN_PROGRESS, State.LOADING)
 
 
 def test_a_successor_that_loads_is_in_progress() -> None:
-    condition = describe(WANTED, moving(AliasStatus.TRANSITIONING, ModelStatus.LOADED, ModelStatus.LOADING))
+    condition = describe(WANTED, moving(AliasState.TRANSITIONING, ModelState.LOADED, ModelState.LOADING))
     assert (condition.transition, condition.target, condition.failure) == (Transition.IN_PROGRESS, State.LOADING, None)
 
 
 def test_a_failure_without_a_text_or_copies_is_still_a_failure() -> None:
-    seen = AliasSeen(AliasStatus.DEFINED, NEW, NEW, ModelSeen(ModelStatus.LOADING_FAILED), None, "isvc")
+    seen = AliasStatus(AliasState.DEFINED, NEW, NEW, "isvc", ModelStatus(ModelState.LOADING_FAILED), None)
     failure = describe(WANTED, seen).failure
     assert failure
     assert (failure.message, failure.at, failure.location) == ("the mesh gave no reason", 0, "")
 
 
 def test_the_status_block_is_the_documented_one() -> None:
-    ready = service_status(describe(WANTED, at(ModelStatus.LOADED)), Addresses(), "2026-01-01T00:00:00Z")
+    ready = service_status(describe(WANTED, at(ModelState.LOADED)), Addresses(), "2026-01-01T00:00:00Z")
     assert ready["url"] == "grpc://modelmesh-serving.modelmesh-serving:8033"
     assert ready["components"]["predictor"]["restUrl"] == "http://modelmesh-serving.modelmesh-serving:8008"
     assert [(one["type"], one["status"]) for one in ready["conditions"]] == [("PredictorReady", "True"), ("Ready", "True")]
-    failed = service_status(describe(WANTED, at(ModelStatus.LOADING_FAILED, "boom")), Addresses(), "2026-01-01T00:00:00Z")
+    failed = service_status(describe(WANTED, at(ModelState.LOADING_FAILED, "boom")), Addresses(), "2026-01-01T00:00:00Z")
     assert "url" not in failed
     assert failed["conditions"][1]["message"] == "boom"
     assert failed["modelStatus"] == {
@@ -181,26 +178,26 @@ def test_the_status_block_is_the_documented_one() -> None:
     }
 
 
-models = st.one_of(st.none(), st.builds(ModelSeen, st.sampled_from(ModelStatus), st.lists(st.text(), max_size=2).map(tuple)))
+models = st.one_of(st.none(), st.builds(ModelStatus, st.sampled_from(ModelState), st.lists(st.text(), max_size=2).map(tuple)))
 seen_aliases = st.builds(
-    AliasSeen,
-    st.sampled_from(AliasStatus),
+    AliasStatus,
+    st.sampled_from(AliasState),
     st.sampled_from([OLD, NEW]),
     st.sampled_from([OLD, NEW]),
-    models,
-    models,
     st.sampled_from(["", "isvc", "x"]),
+    models,
+    models,
 )
 
 
 @given(seen_aliases, st.booleans())
-def test_whatever_is_seen_the_decision_ends_at_the_document_and_the_words_hold_together(seen: AliasSeen, was_ready: bool) -> None:
+def test_whatever_is_seen_the_decision_ends_at_the_document_and_the_words_hold_together(seen: AliasStatus, was_ready: bool) -> None:
     condition = describe(WANTED, seen, was_ready=was_ready)
     assert not (condition.ready and condition.active in (State.PENDING, State.FAILED))
     assert condition.target is None or seen.target != seen.active
     order = decide(WANTED, seen)
     if order:
-        done = AliasSeen(AliasStatus.DEFINED, NEW, NEW, ModelSeen(ModelStatus.LOADING), None, "isvc")
+        done = AliasStatus(AliasState.DEFINED, NEW, NEW, "isvc", ModelStatus(ModelState.LOADING), None)
         assert decide(WANTED, done) is None
     else:
         assert seen.owner == "x" or seen.target == NEW
