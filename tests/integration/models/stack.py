@@ -149,12 +149,17 @@ class Stack:
         return pid
 
     @cached_property
-    def server(self) -> v2_grpc.GRPCInferenceServiceStub:
-        """MLServer itself, past the router."""
+    def server_address(self) -> str:
+        """Of MLServer's gRPC port, which nobody else needs to know: it is read from its environment."""
         pid = until(self.server_pid, "MLServer to run")
         environment = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
         port = next(line.partition("=")[2] for line in environment if line.startswith("MLSERVER_GRPC_PORT="))
-        channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.max_reconnect_backoff_ms", 500)])
+        return f"127.0.0.1:{port}"
+
+    @cached_property
+    def server(self) -> v2_grpc.GRPCInferenceServiceStub:
+        """MLServer itself, past the router."""
+        channel = grpc.insecure_channel(self.server_address, options=[("grpc.max_reconnect_backoff_ms", 500)])
         self._servers.append(channel)
         return v2_grpc.GRPCInferenceServiceStub(channel)
 
