@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ class Shell:
     folder: Path
     grpc: int
     rest: int
+    extra: dict[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
 
     @classmethod
     def fresh(cls, folder: Path) -> Shell:
@@ -40,7 +42,7 @@ class Shell:
         """Runs a command to its end, whatever it is."""
         command = [sys.executable, "-m", "mesh.cli.app", *arguments]
         shell = self._environment()
-        return subprocess.run(command, capture_output=True, text=True, input=typed, env=shell, timeout=_LIMIT, check=False)
+        return subprocess.run(command, capture_output=True, text=True, input=typed, env=shell, timeout=_LIMIT, check=False, cwd=self.cwd)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Starts a command that stays; what it prints, errors included, comes from its `stdout`."""
@@ -50,7 +52,7 @@ class Shell:
 
     def _environment(self) -> dict[str, str]:
         state, cache = str(self.folder / "state"), str(environments.cache_folder())
-        return {**os.environ, "XDG_STATE_HOME": state, "MESH_CACHE": cache}
+        return {**os.environ, "XDG_STATE_HOME": state, "MESH_CACHE": cache, **self.extra}
 
     def ok(self, *arguments: str, typed: str | None = None) -> str:
         """Runs a command that has to succeed, and answers what it printed."""
