@@ -133,7 +133,8 @@ def test_fifty_models_answer_in_any_order_in_memory_for_ten(stack: Stack) -> Non
     assert not seen.faults
     assert seen.samples > 50, seen
     # One that is being unloaded may be beside the ten: the reserve is its place.
-    assert seen.most_granted <= FIT * WEIGHT < seen.most_held <= CAPACITY, seen
+    assert seen.most_granted <= FIT * WEIGHT, seen
+    assert seen.most_held <= CAPACITY, seen
     assert seen.most_resident * SIZE <= CAPACITY, seen
 
 
