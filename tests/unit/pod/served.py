@@ -1,0 +1,109 @@
+"""Calls served by a pod whose inference server is a small real one; loads are answered by the bench."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from mesh.core.copies import Copy
+from mesh.core.dataplane import Dataplane
+from mesh.core.ids import ModelId
+from mesh.pod.admission import Admission
+from mesh.pod.serve import CallServer
+from mesh.pod.streams import ServedStream
+from mesh.pod.targets import Targets
+from mesh.pod.turns import Turns
+from mesh.runtime.channels import channel
+from mesh.runtime.handshake import Runtime
+from mesh.runtime.spi import SERVICE, Spi
+from mesh.wire.call import Answer, Call, Target
+from mesh.wire.exchange import Exchange
+from tests.unit.pod.bench import OFF, Bench
+
+SAY, TALK = "test.Server/Say", "test.Server/Talk"
+
+
+class InferenceServer(grpc.GenericRpcHandler):
+    """Echoes; `wait` waits until `go` is set, `refuse` is refused, and the first `forget` finds no model.
+
+    Attributes:
+        begun: requests that arrived.
+        ended: requests that are over, however.
+    """
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.begun = self.ended = self.forgotten = 0
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+        if handler_call_details.method == f"/{SAY}":
+            return grpc.unary_unary_rpc_method_handler(self._say)
+        return grpc.stream_stream_rpc_method_handler(self._talk)
+
+    async def _say(self, payload: bytes, context: aio.ServicerContext[bytes, bytes]) -> bytes:
+        self.begun += 1
+        try:
+            if payload == b"wait":
+                await self.go.wait()
+            if payload == b"refuse":
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not that")
+            if payload == b"forget" and not self.forgotten:
+                self.forgotten += 1
+                await context.abort(grpc.StatusCode.NOT_FOUND, "no such model")
+            return payload
+        finally:
+            self.ended += 1
+
+    async def _talk(self, requests: AsyncIterator[bytes], context: aio.ServicerContext[bytes, bytes]) -> AsyncIterator[bytes]:
+        async for payload in requests:
+            yield await self._say(payload, context)
+
+
+class Served:
+    """A call server on a bench."""
+
+    def __init__(self, bench: Bench, port: int, *, max_calls: int = 100, max_held: int = 1000) -> None:
+        self.bench = bench
+        self.channel = channel(f"127.0.0.1:{port}", 1 << 20)
+        self.admission = Admission(max_calls, max_held)
+        runtime = Runtime(Spi(self.channel, SERVICE, bench.pod.cache.policy.load_timeout), "test", bench.pod.cache.policy, {}, True, True)
+        self.calls = CallServer(
+            bench.conductor,
+            bench.registry,
+            Targets(bench.registry, Dataplane.DEFAULT),
+            runtime,
+            Exchange(self.channel),
+            self.admission,
+            Turns(OFF, limited=True, longest=0),
+            OFF,
+            parallel=4,
+            log_each=False,
+        )
+
+    def say(self, payload: bytes, model: str = "m", *, within: float | None = None) -> asyncio.Task[Answer]:
+        """A unary call."""
+        return asyncio.get_running_loop().create_task(self.calls.unary(self._call(SAY, model, within), payload))
+
+    def talk(self, requests: AsyncIterator[bytes], model: str = "m") -> asyncio.Task[ServedStream]:
+        """A stream, up to its first answer."""
+        return asyncio.get_running_loop().create_task(self.calls.stream(self._call(TALK, model, None), requests))
+
+    @staticmethod
+    def _call(method: str, model: str, within: float | None) -> Call:
+        deadline = None if within is None else asyncio.get_running_loop().time() + within
+        return Call(method, (), Target(models=(ModelId(model),)), deadline)
+
+    def kept(self) -> tuple[int, int, int]:
+        """Calls in progress, bytes held, and calls on copies: all of them nothing when nobody calls."""
+        copies: list[Copy] = [*self.bench.pod.cache.current.values(), *self.bench.pod.cache.leaving.values()]
+        return self.admission.calls, self.admission.held, sum(copy.calls + copy.waiting for copy in copies)
+
+
+async def messages(*payloads: bytes) -> AsyncIterator[bytes]:
+    """The requests of a stream."""
+    for payload in payloads:
+        yield payload

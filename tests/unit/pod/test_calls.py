@@ -1,0 +1,239 @@
+"""Calls are served, and however one ends, nothing of it is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from grpc import aio
+
+from mesh.core.errors import Code, DeadlineExceeded, LoadFailed, Overloaded, Unknown
+from mesh.core.events import ModelDeleted
+from mesh.core.ids import ModelId
+from mesh.wire.call import RuntimeStatus
+from tests.support.waiting import until_async
+from tests.unit.pod.bench import Bench
+from tests.unit.pod.served import InferenceServer, Served, messages
+
+NOTHING = (0, 0, 0)
+
+
+@pytest.fixture
+async def server() -> InferenceServer:
+    return InferenceServer()
+
+
+@pytest.fixture
+async def port(server: InferenceServer) -> AsyncIterator[int]:
+    running = aio.server()
+    running.add_generic_rpc_handlers((server,))
+    port = running.add_insecure_port("127.0.0.1:0")
+    await running.start()
+    yield port
+    server.go.set()
+    await running.stop(None)
+
+
+@pytest.fixture
+async def served(bench: Bench, port: int) -> AsyncIterator[Served]:
+    await bench.known("m")
+    served = Served(bench, port)
+    yield served
+    await served.channel.close()
+
+
+async def warm(served: Served) -> Served:
+    """With the model loaded and idle."""
+    call = served.say(b"first")
+    await served.bench.loading("m")
+    served.bench.loaded("m")
+    await call
+    return served
+
+
+async def arrived(server: InferenceServer, count: int) -> None:
+    async def there() -> bool:
+        return server.begun >= count
+
+    await until_async(there, f"{count} requests at the server")
+
+
+async def free(served: Served) -> None:
+    async def nothing() -> bool:
+        return served.kept() == NOTHING
+
+    await until_async(nothing, "nothing is kept")
+
+
+async def test_a_call_loads_its_model_and_is_answered(served: Served) -> None:
+    call = served.say(b"hello")
+    await served.bench.loading("m")
+    assert served.kept() == (1, len(b"hello"), 1)
+    served.bench.loaded("m")
+    assert (await call).payload == b"hello"
+    assert served.kept() == NOTHING
+
+
+async def test_a_call_for_a_model_that_is_here_waits_for_nothing(served: Served) -> None:
+    await warm(served)
+    assert (await served.say(b"again")).payload == b"again"
+    assert served.bench.ordered == ["load m"]
+
+
+async def test_a_refusal_of_the_runtime_passes(served: Served) -> None:
+    await warm(served)
+    with pytest.raises(RuntimeStatus) as caught:
+        await served.say(b"refuse")
+    assert (caught.value.code, caught.value.details) == (Code.INVALID_ARGUMENT, "not that")
+    assert served.kept() == NOTHING
+
+
+async def test_a_model_that_the_runtime_forgot_is_loaded_again_and_the_call_repeated(served: Served) -> None:
+    await warm(served)
+    call = served.say(b"forget")
+
+    async def cleared() -> bool:
+        return bool(served.bench.unloads)
+
+    await until_async(cleared, "what may remain is unloaded first")
+    served.bench.unloaded("m")
+    await served.bench.loading("m")
+    served.bench.loaded("m")
+    assert (await call).payload == b"forget"
+    assert served.bench.ordered.count("load m") == 2
+    assert served.kept() == NOTHING
+
+
+async def test_a_load_that_fails_ends_the_call_with_its_text(served: Served) -> None:
+    call = served.say(b"hello")
+    await served.bench.loading("m")
+    served.bench.failed("m", "no such file")
+    with pytest.raises(LoadFailed, match="no such file"):
+        await call
+    assert served.kept() == NOTHING
+
+
+async def test_an_unknown_model_is_refused(served: Served) -> None:
+    with pytest.raises(Unknown):
+        await served.say(b"hello", "nobody")
+    assert served.kept() == NOTHING
+
+
+async def test_a_deadline_that_passes_while_loading_ends_the_call_and_not_the_load(served: Served) -> None:
+    call = served.say(b"hello", within=0.01)
+    await served.bench.loading("m")
+    with pytest.raises(DeadlineExceeded, match=r"model m was not loaded within .* the load goes on"):
+        await call
+    assert served.kept() == NOTHING
+    served.bench.loaded("m")
+    assert (await served.say(b"hello")).payload == b"hello"
+
+
+async def test_who_leaves_while_the_model_loads_keeps_nothing(served: Served) -> None:
+    call = served.say(b"hello")
+    await served.bench.loading("m")
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert served.kept() == NOTHING
+
+
+async def test_who_leaves_while_the_runtime_works_cancels_its_call(served: Served, server: InferenceServer) -> None:
+    await warm(served)
+    call = served.say(b"wait")
+    await arrived(server, 2)
+    assert served.kept() == (1, 0, 1)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert served.kept() == NOTHING
+
+    async def over() -> bool:
+        return server.ended == 2
+
+    await until_async(over, "the server's call is cancelled")
+
+
+async def test_who_leaves_while_it_stands_in_line_keeps_nothing(served: Served, server: InferenceServer) -> None:
+    await warm(served)
+    first, second = served.say(b"wait"), served.say(b"hello")
+    await arrived(server, 2)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    server.go.set()
+    assert (await first).payload == b"wait"
+    assert served.kept() == NOTHING
+
+
+async def test_what_waits_is_limited_by_its_bytes(bench: Bench, port: int) -> None:
+    await bench.known("m")
+    served = Served(bench, port, max_held=10)
+    one = served.say(b"123456")
+    await bench.loading("m")
+    with pytest.raises(Overloaded, match="MESH_MAX_HELD_BYTES=10"):
+        await served.say(b"12345")
+    bench.loaded("m")
+    assert (await one).payload == b"123456"
+    assert served.kept() == NOTHING
+    await served.channel.close()
+
+
+async def test_calls_are_limited_and_those_refused_reach_nobody(bench: Bench, port: int, server: InferenceServer) -> None:
+    await bench.known("m")
+    served = await warm(Served(bench, port, max_calls=1))
+    one = served.say(b"wait")
+    await arrived(server, 2)
+    with pytest.raises(Overloaded, match="MESH_MAX_CALLS"):
+        await served.say(b"hello")
+    server.go.set()
+    await one
+    assert (server.begun, served.kept()) == (2, NOTHING)
+    await served.channel.close()
+
+
+async def test_a_stream_holds_its_copy_until_it_is_over(served: Served) -> None:
+    await warm(served)
+    stream = await served.talk(messages(b"a", b"b"))
+    assert served.kept() == (1, 0, 1)
+    assert [message async for message in stream] == [b"a", b"b"]
+    assert served.kept() == NOTHING
+
+
+async def test_a_stream_that_is_refused_keeps_nothing(served: Served) -> None:
+    await warm(served)
+    with pytest.raises(RuntimeStatus, match="not that"):
+        await served.talk(messages(b"refuse"))
+    assert served.kept() == NOTHING
+
+
+async def test_a_stream_that_fails_in_the_middle_keeps_nothing(served: Served) -> None:
+    await warm(served)
+    stream = await served.talk(messages(b"a", b"refuse"))
+    with pytest.raises(RuntimeStatus, match="not that"):
+        _ = [message async for message in stream]
+    assert served.kept() == NOTHING
+
+
+async def test_who_leaves_before_the_first_answer_of_a_stream_keeps_nothing(served: Served, server: InferenceServer) -> None:
+    await warm(served)
+    stream = served.talk(messages(b"wait"))
+    await arrived(server, 2)
+    stream.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stream
+    assert served.kept() == NOTHING
+
+
+async def test_a_model_that_is_deleted_lets_its_call_end(served: Served, server: InferenceServer) -> None:
+    await warm(served)
+    call = served.say(b"wait")
+    await arrived(server, 2)
+    await served.bench.management.unregister("m")
+    served.bench.tell(ModelDeleted(ModelId("m")))
+    assert "unload m" not in served.bench.ordered
+    server.go.set()
+    await call
+    assert served.bench.ordered[-1] == "unload m"
+    await free(served)
