@@ -3,7 +3,7 @@ PYTHON ?= python3
 export MESH_CACHE ?= $(CURDIR)/.cache
 export PYTHONDONTWRITEBYTECODE ?=
 BIN := .venv/bin
-SOURCES := mesh runtime_adapters tests protos examples
+SOURCES := mesh runtime_adapters tests protos examples benchmarks
 
 .PHONY: setup demo up test lint types layers proof docs unit conformance integration protocols clean help
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mesh.core.copies import HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
+from mesh.core.copies import GRANTED, HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
 from mesh.core.edits import ModelEdit, RemoveCopy
 from mesh.core.errors import MeshError, Nowhere
 from mesh.core.failures import Failures
@@ -25,8 +25,6 @@ from mesh.core.space import Space
 from mesh.core.story import Stories
 from mesh.core.timers import Timers
 from mesh.core.units import Millis, Units
-
-_GRANTED = frozenset({State.LOADING, *SERVING})
 
 
 class Cache:
@@ -103,7 +101,7 @@ class Cache:
         copy.state, copy.since, copy.due = state, self.now, None
         self.timers.drop(copy.id)
         self.slots_used += (state in HOLDING_A_SLOT) - (before in HOLDING_A_SLOT)
-        self.space.granted = Units(self.space.granted + copy.weight * ((state in _GRANTED) - (before in _GRANTED)))
+        self.space.granted = Units(self.space.granted + copy.weight * ((state in GRANTED) - (before in GRANTED)))
         self.space.leaving = Units(self.space.leaving + copy.weight * ((state in LEAVING) - (before in LEAVING)))
         if before is State.QUEUED:
             self.queue.withdraw()
@@ -136,7 +134,7 @@ class Cache:
 
     def weigh(self, copy: Copy, weight: Units) -> None:
         """Gives a copy another weight."""
-        if copy.state in _GRANTED:
+        if copy.state in GRANTED:
             self.space.granted = Units(self.space.granted + weight - copy.weight)
         copy.weight, copy.predicted = weight, True
 

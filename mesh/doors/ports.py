@@ -10,6 +10,10 @@ from mesh.wire.call import Answer, Call, Metadata
 
 IndexEntry = Listed
 
+SERVER_NAME = "modelmesh-router"
+EXTENSIONS = ("binary_tensor_data", "parameters")
+"""What the mesh says of itself at every door: extensions of the v2 protocol that are offered whole."""
+
 
 class Stream(Protocol):
     """The answering side of a stream that the runtime accepted."""

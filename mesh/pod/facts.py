@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Any
 
-from mesh.core.copies import Copy
+from mesh.core.copies import GRANTED, Copy
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.units import bytes_of
 from mesh.pod.census import Census
@@ -34,7 +34,7 @@ class Facts:
             "used_bytes": bytes_of(cache.space.granted),
             "leaving_bytes": bytes_of(cache.space.leaving),
             "free_bytes": bytes_of(cache.space.free),
-            "models": len(cache.current),
+            "models": sum(copy.state in GRANTED for copy in cache.current.values()),
             "oldest_used_ms": oldest.last_used if oldest else None,
             "loading": cache.slots_used,
             "queue": len(cache.queue),

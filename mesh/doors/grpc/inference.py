@@ -12,13 +12,12 @@ from mesh.core.errors import Malformed, Unsupported
 from mesh.core.journey import resolve_name
 from mesh.doors.grpc.proxy import call_of
 from mesh.doors.grpc.status import Context, abort, unary
-from mesh.doors.ports import Directory
+from mesh.doors.ports import EXTENSIONS, SERVER_NAME, Directory
 from mesh.pod.management import Management
 from mesh.protocols import inference_pb2 as pb
 from mesh.store.registry import Registry
 
 SERVICE = "inference.GRPCInferenceService"
-EXTENSIONS = ("model_repository", "binary_tensor_data")
 INDEX_LIMIT, INDEX_AFTER = "mesh-index-limit", "mesh-index-after"
 """Our additions: metadata that pages `RepositoryIndex`. The answer's trailer `mesh-index-after` is what to send for the next page."""
 
@@ -65,7 +64,7 @@ class InferenceService(grpc.GenericRpcHandler):
         return pb.ServerReadyResponse(ready=self._directory.ready())
 
     async def _metadata(self, _request: pb.ServerMetadataRequest, _: Context) -> Message:
-        return pb.ServerMetadataResponse(name="modelmesh", version=self._version, extensions=EXTENSIONS)
+        return pb.ServerMetadataResponse(name=SERVER_NAME, version=self._version, extensions=EXTENSIONS)
 
     async def _model_ready(self, request: pb.ModelReadyRequest, _: Context) -> Message:
         if not request.name:

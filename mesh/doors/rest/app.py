@@ -12,17 +12,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mesh.core.errors import MeshError, Unsupported
-from mesh.doors.ports import Directory, Serving
+from mesh.doors.ports import EXTENSIONS, SERVER_NAME, Directory, Serving
 from mesh.doors.rest import errors
 from mesh.doors.rest.inference import Inference
 from mesh.doors.rest.repository import Repository
 from mesh.wire.call import RuntimeStatus
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-
-NAME = "modelmesh-router"
-EXTENSIONS = ("binary_tensor_data", "parameters")
-"""Extensions of the v2 protocol that are offered whole."""
 
 LOADING = (
     "models are loaded when they are called and unloaded when room is needed; to have one loaded now, call mmesh.ModelMesh/ensureLoaded "
@@ -86,7 +82,7 @@ def create_app(serving: Serving, directory: Directory, *, version: str, max_mess
 
 def _add_server(app: FastAPI, directory: Directory, version: str) -> None:
     async def server(_: Request) -> Response:
-        return _json({"name": NAME, "version": version, "extensions": EXTENSIONS})
+        return _json({"name": SERVER_NAME, "version": version, "extensions": EXTENSIONS})
 
     async def live(_: Request) -> Response:
         return _json({"live": True})

@@ -32,7 +32,7 @@ def the_server_is_live_and_ready(where: Where) -> None:
 def the_server_tells_its_name_and_extensions(where: Where) -> None:
     with _client(where) as client:
         metadata = client.get_server_metadata()
-    assert metadata.name == "modelmesh"
+    assert metadata.name == "modelmesh-router"
     assert "model_repository" in metadata.extensions
 
 
