@@ -12,6 +12,7 @@ from aetcd import rpc
 from grpc import aio
 
 from mesh.core.errors import MeshError, StoreUnavailable
+from mesh.store.etcd.advice import on_refusal, on_silence
 from mesh.store.etcd.configuration import Configuration
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,10 @@ _PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 _ELSEWHERE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 """Codes after which another endpoint, or the same one later, may do better."""
-_STALE_TOKEN = ("invalid auth token", "auth store is old", "user name is empty")
-_NO_AUTHENTICATION = "authentication is not enabled"
+STALE_TOKEN = ("invalid auth token", "auth store is old", "user name is empty")
+"""In an answer to a call that may be made again with a new token."""
+NO_AUTHENTICATION = "authentication is not enabled"
+"""In an answer to who brings a password where none is wanted."""
 
 
 class Answer(NamedTuple):
@@ -124,7 +127,7 @@ class Connection:
                     fresh = True
                     continue
                 if error.code() not in _ELSEWHERE:
-                    raise self.refused(error) from None
+                    raise self._refused(error) from None
                 tries += 1
                 self.turn(endpoint.address)
                 pause = random.uniform(0.5, 1) * min(_LONGEST_PAUSE, _PAUSE * 2**tries)
@@ -171,36 +174,23 @@ class Connection:
         try:
             self._token = (await endpoint.auth.Authenticate(request, timeout=within)).token
         except aio.AioRpcError as error:
-            if _NO_AUTHENTICATION not in (error.details() or ""):
+            if NO_AUTHENTICATION not in (error.details() or ""):
                 raise
             log.warning("%s: a user is configured, but etcd asks for none", self.where)
             self._wants_token = False
 
     def _refresh(self, error: aio.AioRpcError) -> bool:
         """Whether the call may be made again with a new token."""
-        if self.configuration.user and any(text in (error.details() or "") for text in _STALE_TOKEN):
+        if self.configuration.user and any(text in (error.details() or "") for text in STALE_TOKEN):
             self._token, self._wants_token = "", True
             return True
         return False
 
     def _silent(self, error: aio.AioRpcError, within: float) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"{self.where} does not answer ({error.details() or error.code().name}, tried for {within:g} s); "
-            "check that it runs and can be reached, and whether it wants TLS"
-        )
+        details = error.details() or error.code().name
+        return StoreUnavailable(f"{self.where} does not answer ({details}; tried for {within:g} s); {on_silence(details)}")
 
-    def refused(self, error: grpc.RpcError) -> StoreUnavailable:
-        """An answer of etcd that trying again does not change, in words."""
-        assert isinstance(error, grpc.Call | aio.AioRpcError)
-        details, user = error.details() or "", self.configuration.user
-        if error.code() is grpc.StatusCode.PERMISSION_DENIED:
-            advice = f"grant user {user!r} a role that reads and writes the mesh's keys"
-        elif "invalid user ID or password" in details:
-            advice = f"check userid ({user!r}) and password"
-        elif "user name is empty" in details:
-            advice = "it wants a user; set userid and password in the JSON file that KV_STORE names"
-        elif "space exceeded" in details:
-            advice = "compact and defragment it, then disarm its alarm (etcdctl alarm disarm)"
-        else:
-            advice = "see etcd's log"
-        return StoreUnavailable(f"{self.where} refuses: {details or error.code().name}; {advice}")
+    def _refused(self, error: aio.AioRpcError) -> StoreUnavailable:
+        """An answer that trying again does not change."""
+        details = error.details() or error.code().name
+        return StoreUnavailable(f"{self.where} refuses: {details}; {on_refusal(error.code(), details, self.configuration.user)}")

@@ -1,4 +1,4 @@
-"""Where records lie in etcd and how they are written: ModelMesh's keys and JSON, so that its registry is taken over (reference 7.2, 7.3)."""
+"""Where records lie in etcd and how they are written: ModelMesh's keys and JSON, so that a registry is taken over."""
 
 from __future__ import annotations
 

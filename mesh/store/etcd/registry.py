@@ -27,7 +27,7 @@ ParameterListener = Callable[[str, str | None], None]
 MOST_TRIES = 100
 """Conflicts of one change after which it is given up; each means that somebody else's change was written."""
 WATCH_PATIENCE = 1.0
-"""Seconds in which a written change is to come back by the watch; then it is shown without."""
+"""Seconds in which a written change is to come back by the watch, in order with all others; then it is shown without."""
 _LONGEST_PAUSE = 0.1
 
 
@@ -123,8 +123,7 @@ class EtcdRegistry:
         """Returns when the mirror shows what the edit read and wrote."""
         revision = max((version.revision for version in attempt.read.values()), default=0)
         revision = max([revision, *(change.revision for change in outcome.changes)])
-        patience = WATCH_PATIENCE if self._watcher.following else 0
-        if not await self._mirror.reached(revision, patience):
+        if not await self._mirror.reached(revision, WATCH_PATIENCE):
             self._mirror.fold(outcome.changes)
 
     def _instance_changed(self, name: str, record: InstanceRecord | None) -> None:

@@ -16,7 +16,7 @@ from aetcd import rpc
 
 from mesh.core.errors import StoreUnavailable
 from mesh.store.etcd.configuration import Configuration
-from mesh.store.etcd.connection import OPERATION, credentials, options
+from mesh.store.etcd.connection import NO_AUTHENTICATION, OPERATION, STALE_TOKEN, credentials, options
 
 log = logging.getLogger(__name__)
 
@@ -171,13 +171,22 @@ class Session:
                 future.set_result(None)
 
     def _call(self, method: Callable[[_Endpoint], Any], request: Any) -> Any:
+        try:
+            return self._try(method, request)
+        except grpc.RpcError as error:
+            if not self._token or not any(text in _details(error) for text in STALE_TOKEN):
+                raise
+            self._token = ()
+            return self._try(method, request)
+
+    def _try(self, method: Callable[[_Endpoint], Any], request: Any) -> Any:
         here = self._endpoints[0]
         if self._configuration.user and not self._token:
             asking = rpc.AuthenticateRequest(name=self._configuration.user, password=self._configuration.password)
             try:
                 self._token = (("token", here.auth.Authenticate(asking, timeout=OPERATION).token),)
             except grpc.RpcError as error:
-                if "authentication is not enabled" not in _details(error):
+                if NO_AUTHENTICATION not in _details(error):
                     raise
         return method(here)(request, timeout=OPERATION, metadata=self._token)
 

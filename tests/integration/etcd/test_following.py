@@ -1,0 +1,276 @@
+"""The mirror shows what etcd has and its listeners hear each change once, in order, whatever happens to the connection."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from mesh.core.edits import DeleteModel
+from mesh.core.errors import Failed, StoreUnavailable
+from mesh.core.ids import ModelId
+from mesh.core.records import ModelRecord
+from mesh.store.etcd import EtcdRegistry
+from tests.integration.etcd.conftest import Opener
+from tests.integration.etcd.server import Etcd, Way
+from tests.support.waiting import until_async
+from tests.unit.store.edits import Count, Witness, create
+
+A, B = ModelId("a"), ModelId("b")
+
+
+async def eventually(condition: Callable[[], object], what: str = "") -> None:
+    async def ask() -> object:
+        return condition()
+
+    await until_async(ask, what)
+
+
+def counted(witness: Witness, name: str) -> list[int | None]:
+    """The references that were told of a model, None for its deletion."""
+    return [record.refs if isinstance(record, ModelRecord) else None for record in witness.of(name)]
+
+
+async def change_many(registry: EtcdRegistry, names: list[str], times: int, *, at_once: int = 32) -> None:
+    """Makes each model and counts it so many times, many changes at a time."""
+    turns = asyncio.Semaphore(at_once)
+
+    async def one(name: str) -> None:
+        async with turns:
+            assert await registry.change(create(name)) is None
+            for _ in range(times):
+                assert await registry.change(Count(name)) is None
+
+    await asyncio.gather(*map(one, names))
+
+
+async def test_of_thousands_of_changes_none_is_lost_or_repeated_while_connections_break(etcd: Etcd, opener: Opener) -> None:
+    names = [f"model-{number}" for number in range(400)]
+    async with Way(etcd.port) as way:
+        follower, writer = await opener(f"127.0.0.1:{way.port}"), await opener(etcd.address)
+        witness, direct = Witness(follower), Witness(writer)
+        work = asyncio.ensure_future(change_many(writer, names, 4))
+        cuts = 0
+        while not work.done():
+            seen = len(witness.told)
+            await eventually(lambda seen=seen: work.done() or len(witness.told) > seen + 50, "changes come in")  # type: ignore[misc] # default
+            way.cut()
+            cuts += 1
+        await work
+        await eventually(lambda: len(witness.told) >= 2000, "the rest comes in")
+        assert way.connections > 3, "the way was hardly cut"
+        assert cuts > 3
+        assert witness.told == direct.told
+        assert {name: counted(witness, name) for name in names} == {name: [0, 1, 2, 3, 4] for name in names}
+        assert follower.models == writer.models
+
+
+async def test_a_thousand_changes_wait_for_who_was_away(etcd: Etcd, opener: Opener) -> None:
+    names = [f"model-{number}" for number in range(600)]
+    async with Way(etcd.port) as way:
+        follower, writer = await opener(f"127.0.0.1:{way.port}"), await opener(etcd.address)
+        witness, direct = Witness(follower), Witness(writer)
+        way.shut()
+        await change_many(writer, names, 2)
+        assert witness.told == []
+        way.reopen()
+        await eventually(lambda: len(witness.told) >= 1800)
+        assert witness.told == direct.told
+
+
+async def test_own_changes_and_those_of_others_are_told_once(etcd: Etcd, opener: Opener) -> None:
+    one, other = await opener(etcd.address), await opener(etcd.address)
+    witnesses = [Witness(one), Witness(other)]
+    await one.change(create("a"))
+    await eventually(lambda: A in other.models)
+    await asyncio.gather(*(registry.change(Count("a")) for registry in (one, other) for _ in range(40)))
+    for witness in witnesses:
+        await eventually(lambda witness=witness: len(witness.told) >= 81)  # type: ignore[misc] # default
+        assert counted(witness, "a") == list(range(81))
+
+
+async def test_an_own_change_is_shown_and_told_once_even_if_the_watch_is_late(
+    etcd: Etcd, opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = await opener(etcd.address)
+    witness = Witness(registry)
+    await registry.change(create("a"))
+    reader = registry._watcher._read
+    held: list[object] = []
+
+    def late(raws: object) -> list[object]:
+        held.append(raws)
+        return []
+
+    # The watch goes on, but what it brings is kept back from the mirror.
+    monkeypatch.setattr(registry._watcher, "_read", late)
+    monkeypatch.setattr(registry._mirror, "reach", lambda revision: None)
+    assert await registry.change(Count("a")) is None
+    assert await registry.change(Count("a")) is None
+    assert registry.models[A].refs == 2
+    assert len(held) == 2
+    monkeypatch.undo()
+    for raws in held:
+        await registry._watcher._take(raws)  # type: ignore[arg-type]
+    assert reader == registry._watcher._read
+    assert counted(witness, "a") == [0, 1, 2]
+
+
+async def test_after_a_compaction_exactly_what_differs_is_told(own_etcd: Etcd, opener: Opener) -> None:
+    async with Way(own_etcd.port) as way:
+        follower, writer = await opener(f"127.0.0.1:{way.port}"), await opener(own_etcd.address)
+        await change_many(writer, ["a", "b", "same", "gone"], 1)
+        await eventually(lambda: len(follower.models) == 4 and all(record.refs for record in follower.models.values()))
+        witness = Witness(follower)
+        way.shut()
+        await change_many(writer, ["new"], 3)
+        await writer.change(Count("a"))
+        await writer.change(create("fleeting"))
+        await writer.change(DeleteModel(ModelId("fleeting")))
+        own_etcd.ctl("del", "--prefix", f"/mm/{writer._layout.base.decode().split('/')[2]}/registry/gone")
+        await writer.change(Count("a"))
+        compact(own_etcd)
+        way.reopen()
+        await eventually(lambda: ModelId("gone") not in follower.models)
+        assert {name for name, _ in witness.told} == {"a", "new", "gone"}
+        assert (counted(witness, "a"), counted(witness, "new"), counted(witness, "gone")) == ([3], [3], [None])
+        assert follower.models == writer.models
+        await writer.change(Count("b"))
+        await eventually(lambda: counted(witness, "b") == [2], "it is followed as before")
+
+
+async def test_a_compaction_past_what_changed_here_tells_nothing(own_etcd: Etcd, opener: Opener) -> None:
+    async with Way(own_etcd.port) as way:
+        follower, writer = await opener(f"127.0.0.1:{way.port}"), await opener(own_etcd.address)
+        await writer.change(create("a"))
+        await eventually(lambda: A in follower.models)
+        witness = Witness(follower)
+        way.shut()
+        for number in range(20):
+            own_etcd.ctl("put", "/somewhere/else", str(number))
+        compact(own_etcd)
+        way.reopen()
+        await writer.change(create("b"))
+        await eventually(lambda: B in follower.models)
+        assert [name for name, _ in witness.told] == ["b"]
+
+
+async def test_a_restart_of_etcd_is_survived(own_etcd: Etcd, opener: Opener) -> None:
+    registry, other = await opener(own_etcd.address), await opener(own_etcd.address)
+    witness = Witness(other)
+    await registry.change(create("a"))
+    own_etcd.stop()
+    with pytest.raises(StoreUnavailable, match=r"etcd at 127\.0\.0\.1:\d+ .* does not answer .* check that it runs"):
+        await registry.change(Count("a"))
+    assert registry.models[A].refs == 0, "what is known is still shown"
+    own_etcd.start()
+    assert await registry.change(Count("a")) is None
+    await eventually(lambda: counted(witness, "a") == [0, 1])
+
+
+async def test_an_etcd_that_is_silent_costs_a_change_its_time_and_no_more(own_etcd: Etcd, opener: Opener) -> None:
+    registry, other = await opener(own_etcd.address), await opener(own_etcd.address)
+    witness = Witness(other)
+    await registry.change(create("a"))
+    with own_etcd.frozen(), pytest.raises(StoreUnavailable, match=r"does not answer"):
+        await registry.change(Count("a"))
+    # The change that was given up may have been written, or not; it is never written twice.
+    assert await registry.change(Count("a")) is None
+    await eventually(lambda: len(witness.told) >= 2)
+    assert counted(witness, "a") in ([0, 1], [0, 1, 2])
+
+
+async def test_an_etcd_that_lost_everything_is_followed_afresh(own_etcd: Etcd, opener: Opener) -> None:
+    registry = await opener(own_etcd.address)
+    await change_many(registry, ["a", "b"], 10)
+    witness = Witness(registry)
+    own_etcd.kill()
+    shutil.rmtree(own_etcd.folder / "data")
+    own_etcd.start()
+    await eventually(lambda: not registry.models, "the mirror is empty as etcd is")
+    assert sorted(witness.told, key=str) == [("a", None), ("b", None)]
+    assert await registry.change(create("a")) is None
+    assert counted(witness, "a") == [None, 0]
+
+
+async def test_a_large_registry_is_read_whole_while_it_changes(etcd: Etcd, opener: Opener) -> None:
+    writer = await opener(etcd.address)
+    names = [f"model-{number}" for number in range(1500)]
+    await change_many(writer, names, 0, at_once=64)
+    draw = random.Random(1)
+
+    async def keep_changing() -> None:
+        for _ in range(300):
+            await writer.change(Count(draw.choice(names)))
+
+    changing = asyncio.ensure_future(keep_changing())
+    readers = [await opener(etcd.address) for _ in range(3)]
+    await changing
+    for reader in readers:
+        await eventually(lambda reader=reader: reader.models == writer.models)  # type: ignore[misc] # default
+    assert len(writer.models) == 1500
+
+
+@pytest.mark.parametrize("value", ["{", "[]", "null", '{"refs": "many"}', '{"instanceIds": 3}', "", '"text"'])
+async def test_a_malformed_record_is_passed_over_and_left_alone(etcd: Etcd, opener: Opener, service: str, value: str) -> None:
+    registry = await opener(etcd.address)
+    await registry.change(create("good"))
+    key = f"/mm/{service}/registry/bad"
+    etcd.ctl("put", key, value)
+    await registry.change(create("later"))
+    fresh = await opener(etcd.address)
+    for one in (registry, fresh):
+        assert set(one.models) == {"good", "later"}
+        for edit in (create("bad"), DeleteModel(ModelId("bad"))):
+            refusal = await one.change(edit)
+            assert isinstance(refusal, Failed)
+            assert key in refusal.message
+            assert "mend or delete it" in refusal.message
+    assert etcd.get(key) == value
+    etcd.ctl("put", key, '{"type":"onnx"}')
+    await eventually(lambda: set(registry.models) == {"good", "later", "bad"})
+    assert await registry.change(DeleteModel(ModelId("bad"))) is None
+
+
+async def test_a_record_that_turns_malformed_stays_as_it_was_known(etcd: Etcd, opener: Opener, service: str) -> None:
+    registry = await opener(etcd.address)
+    await registry.change(create("a"))
+    witness = Witness(registry)
+    etcd.ctl("put", f"/mm/{service}/registry/a", "{")
+    await registry.change(create("b"))
+    assert registry.models[A].info == create("a").info
+    assert [name for name, _ in witness.told] == ["b"]
+    etcd.ctl("del", f"/mm/{service}/registry/a")
+    await eventually(lambda: witness.of("a") == [None])
+
+
+async def test_keys_of_others_are_none_of_ours(etcd: Etcd, opener: Opener, service: str) -> None:
+    etcd.ctl("put", f"/mm/{service}/leaderLatch/_abc", "_abc")
+    etcd.ctl("put", f"/mm/{service}x/registry/a", "{}")
+    etcd.ctl("put", f"/litelinks/{service}/10.0.0.1_8080_1", "{}")
+    registry = await opener(etcd.address)
+    assert not registry.models
+    assert not registry.instances
+
+
+async def test_parameters_are_text_that_operators_change(etcd: Etcd, opener: Opener, service: str) -> None:
+    etcd.ctl("put", f"/mm/{service}/config/logger_level", "DEBUG")
+    registry = await opener(etcd.address)
+    told: list[tuple[str, str | None]] = []
+    registry.listen_to_parameters(lambda name, value: told.append((name, value)))
+    assert registry.parameters == {"logger_level": "DEBUG"}
+    etcd.ctl("put", f"/mm/{service}/config/disable", "true")
+    etcd.ctl("del", f"/mm/{service}/config/logger_level")
+    await eventually(lambda: registry.parameters == {"disable": "true"})
+    assert told == [("disable", "true"), ("logger_level", None)]
+
+
+def compact(etcd: Etcd) -> None:
+    """To the latest revision."""
+    etcd.ctl("put", "/somewhere/else", "mark")
+    status = etcd.ctl("get", "/somewhere/else", "-w", "fields")
+    revision = next(line.split(":")[1].strip() for line in status.splitlines() if line.startswith('"Revision"'))
+    etcd.ctl("compact", "--physical", revision)
