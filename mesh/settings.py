@@ -30,7 +30,7 @@ def _env(*names: str, default: Any, meaning: str, unit: str = "") -> Any:
 class Settings(BaseSettings):
     """Settings of one router; reading them is `Settings.load()`."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
 
     # Identity
     service_name: str = _env(
@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     peer_port: Port = _env("MESH_PEER_PORT", default=8080, meaning="calls between pods")
     probe_port: Port | None = _env("MM_PROBE_PORT", default=8089, meaning="HTTP /ready and /live; NONE switches it off")
     prestop_port: Port = _env("MM_PRESTOP_WAIT_PORT", default=8090, meaning="HTTP /prestop, for the hooks of runtime containers")
-    max_message: int = _env(
+    max_message: Annotated[int, Field(ge=1)] = _env(
         "MM_SVC_GRPC_MAX_MSG_SIZE", default=16_777_216, meaning="largest message taken from clients and from the runtime", unit="bytes"
     )
     max_headers: int = _env(
@@ -260,5 +260,6 @@ def _fault(item: Mapping[str, Any]) -> str:
     text = str(item["msg"]).removeprefix("Value error, ")
     if not name:
         return text
-    meaning = next((row["meaning"] for row in describe() if name in row["names"]), "")
+    row = next((row for row in describe() if name in row["names"]), {"names": [name], "meaning": ""})
+    name, meaning = next((known for known in row["names"] if os.environ.get(known)), name), row["meaning"]
     return f"{name}={json.dumps(item.get('input'), default=str)}: {text} ({meaning})"

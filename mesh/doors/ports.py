@@ -29,6 +29,10 @@ class Stream(Protocol):
         """Known once the iteration is over."""
         ...
 
+    def close(self) -> None:
+        """Ends it, whether the iteration is over or was never begun; its copy is free then. Doing it again changes nothing."""
+        ...
+
 
 class Serving(Protocol):
     """Carries out one call, wherever its model is or is best loaded."""

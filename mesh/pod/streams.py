@@ -149,7 +149,7 @@ class ServedStream:
         """Response messages in order."""
         with self._held:
             try:
-                message = self._head
+                message, self._head = self._head, None
                 while message is not None:
                     self._measured.answered = (self._measured.answered or 0) + len(message)
                     yield message
@@ -162,6 +162,11 @@ class ServedStream:
     def trailers(self) -> Metadata:
         """Known once the iteration is over."""
         return self._call.trailers if self._call else self._tail
+
+    def close(self) -> None:
+        """Ends a stream whose caller has left, or whose end was told; its caller may leave before the iteration begins."""
+        self._head = None
+        self.fail(asyncio.CancelledError())
 
     def fail(self, error: BaseException) -> None:
         """Ends a stream that did not come to an answer."""

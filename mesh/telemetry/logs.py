@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar, Token
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -106,7 +106,9 @@ class _Request:
 
     def __exit__(self, *_: object) -> None:
         assert self._token is not None
-        _request.reset(self._token)
+        # A stream that its caller gave up is ended by another task, whose lines never had these headers.
+        with suppress(ValueError):
+            _request.reset(self._token)
 
 
 class _Lines(logging.Handler):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +13,7 @@ from grpc import StatusCode
 from mesh.protocols import inference_pb2 as v2
 from tests.support.client import Client, Conversation, answer, example, refused, to
 from tests.support.mesh import Mesh, RuntimeProcess, a_mesh
+from tests.support.waiting import until
 
 METHOD = "mmesh.ExamplePredictor/predictStream"
 CONFIG = '{"rpcConfigs": {"%s": {"idExtractionPath": [1]}}, "allowOtherRpcs": true}' % METHOD  # noqa: UP031
@@ -128,3 +132,21 @@ def test_kserve_s_own_stream_passes(client: Client, model: str) -> None:
     got = list(client.v2.ModelStreamInfer(iter(requests), timeout=30))
     assert [item.infer_response.id for item in got] == ["0", "1", "2"]
     assert list(got[0].infer_response.outputs[0].contents.fp32_contents) == [0.5, float("inf")]
+
+
+def test_who_leaves_a_stream_at_any_moment_keeps_nothing(mesh: Mesh, client: Client, model: str) -> None:
+    client.loaded(model)
+    for number in range(300):
+        request = example.PredictRequest(text="test:answers:20")
+        answers = client.predictor.predictMany(request, metadata=to(model), timeout=30)
+        # From before the first answer until after the last.
+        time.sleep(number / 60_000)
+        answers.cancel()
+
+    def calls() -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{mesh.router.ports['probe']}/mesh/v1/models/{model}") as answer:
+            return int(sum(copy["calls"] for copy in json.load(answer)["copies"]))
+
+    until(lambda: calls() == 0, "no call is left on the copy")
+    client.unregister(model)
+    until(lambda: mesh.runtime.unloads(model) == 1, "the model is unloaded at once")

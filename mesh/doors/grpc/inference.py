@@ -76,8 +76,10 @@ class InferenceService(grpc.GenericRpcHandler):
         try:
             limit = int(paging.get(INDEX_LIMIT, 100_000))
         except ValueError:
-            raise Malformed(f"{INDEX_LIMIT} must be a number, not {paging[INDEX_LIMIT]!r}") from None
-        answer, after, limit = pb.RepositoryIndexResponse(), paging.get(INDEX_AFTER, ""), max(1, limit)
+            limit = 0
+        if limit < 1:
+            raise Malformed(f"{INDEX_LIMIT} must be a number from 1 on, not {paging[INDEX_LIMIT]!r}")
+        answer, after = pb.RepositoryIndexResponse(), paging.get(INDEX_AFTER, "")
         while len(answer.models) < limit:
             asked = min(INDEX_STEP, limit - len(answer.models))
             listed = self._directory.index(ready=request.ready, after=after, limit=asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import closing
 from typing import Any
 
 import grpc
@@ -59,10 +60,11 @@ class _Stream:
         answered = False
         try:
             stream = await self._serving.stream(call_of(self._method, context), requests)
-            await context.send_initial_metadata(stream.headers)
-            answered = True
-            async for message in stream:
-                yield message
+            with closing(stream):
+                await context.send_initial_metadata(stream.headers)
+                answered = True
+                async for message in stream:
+                    yield message
         except Exception as error:
             await abort(context, error, answered=answered)
         context.set_trailing_metadata(stream.trailers)

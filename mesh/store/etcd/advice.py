@@ -8,7 +8,7 @@ _SILENCE = (
     ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted; set certificate_file to that of its authority"),
     ("Hostname Verification", "its certificate is for another name than the endpoint's; use that name, or set override_authority to it"),
     ("_CERTIFICATE", "it does not accept the client's certificate; set client_key_file and client_certificate_file"),
-    ("handshake read failed", "it does not speak TLS; use http:// or tls_mode PLAINTEXT"),
+    ("andshake read failed", "it does not speak TLS; use http:// or tls_mode PLAINTEXT"),
 )
 """By what gRPC says of a handshake; the first that is found counts."""
 

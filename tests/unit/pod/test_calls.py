@@ -226,6 +226,23 @@ async def test_who_leaves_before_the_first_answer_of_a_stream_keeps_nothing(serv
     assert served.kept() == NOTHING
 
 
+async def test_who_leaves_before_the_answers_of_a_stream_are_read_keeps_nothing(served: Served) -> None:
+    await warm(served)
+    stream = await served.talk(messages(b"a", b"b"))
+    stream.close()
+    assert served.kept() == NOTHING
+    assert [message async for message in stream] == []
+
+
+async def test_who_leaves_between_the_answers_of_a_stream_keeps_nothing(served: Served) -> None:
+    await warm(served)
+    stream = await served.talk(messages(b"a", b"b"))
+    assert await anext(aiter(stream)) == b"a"
+    stream.close()
+    stream.close()
+    assert served.kept() == NOTHING
+
+
 async def test_a_model_that_is_deleted_lets_its_call_end(served: Served, server: InferenceServer) -> None:
     await warm(served)
     call = served.say(b"wait")
