@@ -46,9 +46,16 @@ def ensure(name: str) -> Path:
         def report(step: Step) -> None:
             nonlocal said
             bar.update(task, description=f"{name}: {step.text}", completed=step.done, total=step.total)
-            phase = step.text.partition(" ")[0]
-            if not output.errors.is_terminal and phase != said:
-                said = phase
-                output.errors.print(f"{name}: {step.text} …", markup=False)
+            told = _told(step)
+            if not output.errors.is_terminal and told != said:
+                said = told
+                output.errors.print(f"{name}: {told} …", markup=False)
 
         return environments.ensure(name, progress=report)
+
+
+def _told(step: Step) -> str:
+    """What a log says of a step: one line for every twenty packages that are fetched, one for any other."""
+    if step.text.partition(" ")[0] in ("collecting", "downloading"):
+        return f"fetching packages ({step.done // 20 * 20} so far)"
+    return step.text
