@@ -5,7 +5,7 @@ export PYTHONDONTWRITEBYTECODE ?=
 BIN := .venv/bin
 SOURCES := mesh runtime_adapters tests protos examples benchmarks
 
-.PHONY: setup demo up test lint types layers proof docs unit conformance integration protocols clean help
+.PHONY: setup demo up test lint types layers proof docs unit conformance integration packages protocols clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -48,10 +48,13 @@ layers: setup  ## arrows between the layers point down
 unit: setup  ## pure tests, with full coverage of the core
 	@$(BIN)/pytest -q tests/unit --cov=mesh.core --cov-branch --cov-report=term
 
-conformance: setup  ## ModelMesh's behaviours, a real router against a scripted runtime
+packages:
+	@environments/debian.sh curl=curl openssl=openssl
+
+conformance: setup packages  ## ModelMesh's behaviours, a real router against a scripted runtime
 	@$(BIN)/pytest -q tests/conformance tests/support
 
-integration: setup  ## real model servers, stores and clients
+integration: setup packages  ## real model servers, stores and clients
 	@$(BIN)/pytest -q tests/integration
 
 docs: setup  ## write the generated pages again
