@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from mesh.store.etcd.layout import TABLES, Change, Table
+from mesh.core.ids import AliasId, ModelId
+from mesh.core.records import AliasRecord, ModelRecord
+from mesh.store.etcd.layout import ALIASES, MODELS, TABLES, Change, Table
 
 log = logging.getLogger(__name__)
 
 Listener = Callable[[str, Any], None]
+LossListener = Callable[[Mapping[ModelId, ModelRecord], Mapping[AliasId, AliasRecord]], None]
+"""Told of the models and aliases that a reset of the store lost."""
 
 
 class Version(NamedTuple):
@@ -40,6 +44,7 @@ class Mirror:
         """Every change up to this revision is in."""
         self.tables: dict[str, dict[Any, Any]] = {name: {} for name in TABLES}
         self.listeners: dict[str, list[Listener]] = {name: [] for name in TABLES}
+        self.loss_listeners: list[LossListener] = []
         self._versions: dict[bytes, int] = {}
         self._faults: dict[bytes, str] = {}
         self._ahead: dict[bytes, int] = {}
@@ -84,6 +89,24 @@ class Mirror:
         self._ahead.clear()
         self._versions = dict.fromkeys(self._versions, 0)
 
+    def lose(self, changes: list[Change]) -> list[Change]:
+        """Takes the deletions of models and aliases that a reset of the store brings, and has them told as losses, not as deletions.
+
+        Returns:
+            the changes that are left; all of them if nobody listens to losses.
+        """
+        if not self.loss_listeners:
+            return changes
+        losses = [change for change in changes if change.table in (MODELS, ALIASES) and change.record is None and not change.fault]
+        lost: dict[str, dict[Any, Any]] = {MODELS.name: {}, ALIASES.name: {}}
+        for change in losses:
+            if (record := self.tables[change.table.name].get(change.id)) is not None:
+                lost[change.table.name][change.id] = record
+            self._keep(change)
+        for listener in self.loss_listeners:
+            self._call(listener, lost[MODELS.name], lost[ALIASES.name])
+        return [change for change in changes if change.table not in (MODELS, ALIASES) or change.record is not None or change.fault]
+
     async def reached(self, revision: int, within: float) -> bool:
         """Waits until every change up to `revision` is in, so many seconds at most; whether it is."""
         if self.revision >= revision:
@@ -122,7 +145,10 @@ class Mirror:
 
     def _tell(self, change: Change) -> None:
         for listener in self.listeners[change.table.name]:
-            try:
-                listener(change.id, change.record)
-            except Exception:
-                log.exception("a listener failed at %s %s", change.table.name, change.id)
+            self._call(listener, change.id, change.record)
+
+    def _call(self, listener: Callable[..., None], *news: Any) -> None:
+        try:
+            listener(*news)
+        except Exception:
+            log.exception("a listener to the registry failed; the others are told")

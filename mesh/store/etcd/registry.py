@@ -15,7 +15,7 @@ from mesh.core.instances import InstanceRecord, instance_to_json
 from mesh.core.records import AliasRecord, ModelRecord
 from mesh.store.etcd.connection import Connection
 from mesh.store.etcd.layout import ALIASES, INSTANCES, MODELS, PARAMETERS, Layout
-from mesh.store.etcd.mirror import Mirror, Version
+from mesh.store.etcd.mirror import LossListener, Mirror, Version
 from mesh.store.etcd.session import Session
 from mesh.store.etcd.watching import Watcher
 from mesh.store.etcd.writing import Attempt, Outcome, Writer
@@ -27,7 +27,9 @@ ParameterListener = Callable[[str, str | None], None]
 MOST_TRIES = 100
 """Conflicts of one change after which it is given up; each means that somebody else's change was written."""
 WATCH_PATIENCE = 1.0
-"""Seconds in which a written change is to come back by the watch, in order with all others; then it is shown without."""
+"""Seconds in which a written change is to come back by the watch, in order with all others; then another watch is opened."""
+RENEWED_PATIENCE = 2.5
+"""Seconds in which that one is to bring it; then it is shown without, and listeners are not told what others wrote before it."""
 _LONGEST_PAUSE = 0.1
 
 
@@ -83,6 +85,14 @@ class EtcdRegistry:
         """Has changes of `config/` told."""
         self._mirror.listeners[PARAMETERS.name].append(parameter)
 
+    def listen_to_losses(self, listener: LossListener) -> None:
+        """Has told what a reset of etcd lost: it was replaced by an empty or an older one.
+
+        With such a listener these records go from the mirrors without being told as deletions, which would unload the models; whoever
+        holds them can register them again.
+        """
+        self._mirror.loss_listeners.append(listener)
+
     async def change(self, edit: Edit) -> MeshError | None:
         """Applies an edit atomically, again on conflict; what it refuses with.
 
@@ -123,7 +133,10 @@ class EtcdRegistry:
         """Returns when the mirror shows what the edit read and wrote."""
         revision = max((version.revision for version in attempt.read.values()), default=0)
         revision = max([revision, *(change.revision for change in outcome.changes)])
-        if not await self._mirror.reached(revision, WATCH_PATIENCE):
+        if await self._mirror.reached(revision, WATCH_PATIENCE):
+            return
+        self._watcher.renew()
+        if not await self._mirror.reached(revision, RENEWED_PATIENCE):
             self._mirror.fold(outcome.changes)
 
     def _instance_changed(self, name: str, record: InstanceRecord | None) -> None:

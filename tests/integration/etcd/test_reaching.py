@@ -165,7 +165,7 @@ def secured(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     client_key, client = authority.issue("client")
     trust = str(authority.certificate)
     flags = [f"--cert-file={certificate}", f"--key-file={key}", f"--trusted-ca-file={trust}", "--client-cert-auth"]
-    etcd = Etcd(environment, folder, client=[f"--cacert={trust}", f"--cert={client}", f"--key={client_key}"], secure=flags)
+    etcd = Etcd(environment, folder, client=[f"--cacert={trust}", f"--cert={client}", f"--key={client_key}"], flags=flags, tls=True)
     etcd.start()
     yield Secured(etcd, folder, authority)
     etcd.stop()

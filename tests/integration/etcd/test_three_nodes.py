@@ -1,0 +1,87 @@
+"""Of three nodes each may fail, the leader too: nothing is lost and nothing is done twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mesh.core.errors import StoreUnavailable
+from mesh.core.ids import ModelId, PodId
+from mesh.core.instances import InstanceRecord
+from mesh.store.etcd import EtcdRegistry
+from tests.integration.etcd.conftest import Opener
+from tests.integration.etcd.server import Etcd
+from tests.integration.etcd.test_following import counted, eventually
+from tests.support.waiting import until
+from tests.unit.store.edits import Count, Witness, create
+
+A, POD = ModelId("a"), PodId("abcdef-12345")
+
+
+@pytest.fixture
+def nodes(environment: Path, tmp_path: Path) -> Iterator[list[Etcd]]:
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    for folder in folders:
+        folder.mkdir()
+    nodes = [Etcd(environment, folder) for folder in folders]
+    cluster = ",".join(node.cluster for node in nodes)
+    for node in nodes:
+        node.cluster = cluster
+    try:
+        for node in nodes:
+            node.launch()
+        for node in nodes:
+            until(node.healthy, "the cluster is healthy", within=30)
+        yield nodes
+    finally:
+        for node in nodes:
+            node.kill()
+
+
+def leader(nodes: list[Etcd]) -> Etcd:
+    def found() -> list[Etcd]:
+        return [node for node in nodes if node.ctl("endpoint", "status").split(", ")[4] == "true"]
+
+    return until(found, "there is a leader")[0]
+
+
+async def count(registry: EtcdRegistry, times: int) -> int:
+    """Counts in one record; how often etcd did not answer, so that nobody knows whether it counted."""
+    unknown = 0
+    for _ in range(times):
+        try:
+            assert await registry.change(Count("a")) is None
+        except StoreUnavailable:
+            unknown += 1
+    return unknown
+
+
+@pytest.mark.parametrize("failure", ["killed", "frozen"])
+async def test_the_leader_fails_under_load(nodes: list[Etcd], opener: Opener, failure: str) -> None:
+    addresses = [node.address for node in nodes]
+    pods = [await opener(",".join(addresses[start:] + addresses[:start])) for start in range(3)]
+    witnesses = [Witness(pod) for pod in pods]
+    await pods[0].change(create("a"))
+    await pods[0].publish(POD, InstanceRecord())
+    for pod in pods:
+        await eventually(lambda pod=pod: A in pod.models and POD in pod.instances)  # type: ignore[misc] # default
+    counting = asyncio.gather(*(count(pod, 60) for pod in pods))
+    await eventually(lambda: pods[0].models[A].refs > 20)
+    first = leader(nodes)
+    if failure == "killed":
+        first.kill()
+        unknown = sum(await counting)
+    else:
+        with first.frozen():
+            unknown = sum(await counting)
+    for pod in pods:
+        await eventually(lambda pod=pod: 180 - unknown <= pod.models[A].refs <= 180)  # type: ignore[misc] # default
+    await eventually(lambda: len({pod.models[A].refs for pod in pods}) == 1)
+    for witness in witnesses:
+        told = counted(witness, "a")
+        assert told == list(range(told[0] or 0, len(told) + (told[0] or 0)))
+    await pods[0].publish(POD, InstanceRecord(count=1))
+    await eventually(lambda: all(pod.instances[POD].count == 1 for pod in pods))
