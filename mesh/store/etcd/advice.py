@@ -29,4 +29,6 @@ def on_refusal(code: grpc.StatusCode, details: str, user: str) -> str:
         return "it wants a user; set userid and password in the JSON file that KV_STORE names"
     if "space exceeded" in details:
         return "compact and defragment it, then disarm its alarm (etcdctl alarm disarm)"
+    if "too large" in details:
+        return "a record is larger than etcd takes (its --max-request-bytes); shorten the model's key or path"
     return "see etcd's log"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +13,11 @@ from mesh.core.aliases import DeleteAlias, SetAlias
 from mesh.core.edits import AddCopy, DeleteModel, Edit, Transaction
 from mesh.core.errors import MeshError, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.records import AliasRecord
+from mesh.core.records import AliasRecord, ModelInfo
 from mesh.core.units import Millis
 from mesh.store.etcd import EtcdRegistry
 from mesh.store.etcd import registry as module
+from mesh.store.etcd.layout import MODELS
 from tests.integration.etcd.conftest import Opener
 from tests.integration.etcd.server import Etcd, Way
 from tests.integration.etcd.test_following import eventually
@@ -148,6 +150,33 @@ async def test_a_change_that_gets_no_answer_in_time_says_so(etcd: Etcd, opener: 
         way.reopen()
         way.cut()
         await eventually(lambda: two.troubled.models[A].refs == 1, "and it is seen")
+
+
+async def test_a_record_that_etcd_does_not_take_is_refused_with_the_reason(etcd: Etcd, opener: Opener) -> None:
+    registry = await opener(etcd.address)
+    with pytest.raises(StoreUnavailable, match=r"request is too large; a record is larger than etcd takes"):
+        await registry.change(create("large", ModelInfo("sklearn", "path", "x" * 2_000_000)))
+    assert await registry.change(create("small")) is None
+    assert set(registry.models) == {"small"}
+
+
+async def fill(registry: EtcdRegistry) -> None:
+    """Registers models of 40 MB in all; etcd counts what it has with some delay."""
+    for number in range(200):
+        await registry.change(create(f"model-{number}", ModelInfo("sklearn", "path", "x" * 200_000)))
+
+
+async def test_an_etcd_that_is_full_says_what_to_do(environment: Path, tmp_path: Path, opener: Opener) -> None:
+    etcd = Etcd(environment, tmp_path, flags=["--quota-backend-bytes=1000000"])
+    etcd.start()
+    try:
+        registry = await opener(etcd.address)
+        with pytest.raises(StoreUnavailable, match=r"database space exceeded; compact and defragment it"):
+            await fill(registry)
+        etcd.ctl("del", registry._layout.key(MODELS, "model-0").decode())
+        await eventually(lambda: ModelId("model-0") not in registry.models, "what makes room is still seen")
+    finally:
+        etcd.kill()
 
 
 async def test_conflicts_without_end_are_given_up(etcd: Etcd, opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:

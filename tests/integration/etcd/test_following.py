@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,9 @@ from mesh.core.errors import Failed, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.units import Millis
-from mesh.store.etcd import EtcdRegistry
+from mesh.store.etcd import EtcdRegistry, watching
 from mesh.store.etcd import registry as module
+from mesh.store.etcd.connection import Answer, Connection
 from tests.integration.etcd.conftest import Opener
 from tests.integration.etcd.server import Etcd, Way
 from tests.support.waiting import until_async
@@ -261,6 +263,28 @@ async def test_a_large_registry_is_read_whole_while_it_changes(etcd: Etcd, opene
     for reader in readers:
         await eventually(lambda reader=reader: reader.models == writer.models)  # type: ignore[misc] # default
     assert len(writer.models) == 1500
+
+
+async def test_a_compaction_in_the_midst_of_reading_starts_the_reading_again(
+    own_etcd: Etcd, opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = await opener(own_etcd.address)
+    await change_many(writer, [f"model-{number}" for number in range(10)], 0)
+    monkeypatch.setattr(watching, "PAGE", 3)
+    call, pages = Connection.call, [0]
+
+    async def disturbed(self: Connection, method: str, request: Any, **more: Any) -> Answer:
+        if method == "Range" and request.range_end:
+            pages[0] += 1
+            if pages[0] == 2:
+                await writer.change(create("new"))
+                compact(own_etcd)
+        return await call(self, method, request, **more)
+
+    monkeypatch.setattr(Connection, "call", disturbed)
+    reader = await opener(own_etcd.address)
+    assert reader.models == writer.models
+    assert pages[0] == 2 + 4, "the second page was too late, then there were four"
 
 
 @pytest.mark.parametrize("value", ["{", "[]", "null", '{"refs": "many"}', '{"instanceIds": 3}', "", '"text"'])

@@ -141,6 +141,20 @@ async def test_a_user_who_may_nothing(guarded: Guarded) -> None:
     assert "grant user 'nobody' a role" in message
 
 
+async def test_a_permission_that_is_withdrawn_and_given_back(guarded: Guarded) -> None:
+    async with Way(guarded.etcd.port) as way:
+        file = write(guarded.folder, endpoints=f"127.0.0.1:{way.port}", userid="mesh", password="secret", root_prefix="/root")
+        async with opened(file) as registry, opened(guarded.kv_store("root", "top")) as other:
+            guarded.etcd.ctl("user", "revoke-role", "mesh", "mesh")
+            way.cut()
+            with pytest.raises(StoreUnavailable, match="permission denied; grant user 'mesh' a role"):
+                await registry.change(create("b"))
+            await other.change(create("a"))
+            guarded.etcd.ctl("user", "grant-role", "mesh", "mesh")
+            await eventually(lambda: A in registry.models, "it follows again")
+            assert await registry.change(Count("a")) is None
+
+
 async def test_a_user_where_none_is_wanted(etcd: Etcd, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     kv_store = write(tmp_path, endpoints=etcd.address, userid="mesh", password="secret", root_prefix="/other")
     async with opened(kv_store) as registry:
