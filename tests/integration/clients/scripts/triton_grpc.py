@@ -33,7 +33,7 @@ def the_server_tells_its_name_and_extensions(where: Where) -> None:
     with _client(where) as client:
         metadata = client.get_server_metadata()
     assert metadata.name == "modelmesh-router"
-    assert "model_repository" in metadata.extensions
+    assert list(metadata.extensions) == ["binary_tensor_data", "parameters"]
 
 
 def a_model_is_ready_and_an_unknown_one_is_told(where: Where) -> None:
