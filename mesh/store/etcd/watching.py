@@ -11,7 +11,7 @@ from typing import Any
 from aetcd import rpc
 from grpc import aio
 
-from mesh.core.errors import MeshError
+from mesh.core.errors import MeshError, StoreUnavailable
 from mesh.store.etcd.connection import OPERATION, Connection
 from mesh.store.etcd.layout import Change, Layout, Raw, end_of
 from mesh.store.etcd.mirror import Mirror
@@ -140,7 +140,7 @@ class Watcher:
     async def _heed(self, answer: Any) -> None:
         """Looks at what an answer says of the watch itself."""
         if answer is aio.EOF:
-            raise MeshError("etcd ended the watch without a reason")
+            raise StoreUnavailable("etcd ended the watch without a reason")
         if answer.created:
             await self._same_store(answer.header)
         if not answer.canceled:
@@ -150,7 +150,7 @@ class Watcher:
         if "auth" in answer.cancel_reason or "permission denied" in answer.cancel_reason:
             self._connection.forget_token()
         await self._same_store(answer.header)
-        raise MeshError(f"etcd ended the watch: {answer.cancel_reason or 'no reason given'}")
+        raise StoreUnavailable(f"etcd ended the watch: {answer.cancel_reason or 'no reason given'}")
 
     async def _same_store(self, header: Any) -> None:
         """A member may lag behind what was seen; a store whose latest revision is older is another one."""

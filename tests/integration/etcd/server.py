@@ -77,6 +77,7 @@ class Etcd:
         """Alive, its connections open, but silent."""
         assert self._process
         os.kill(self._process.pid, signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)
         try:
             yield
         finally:
