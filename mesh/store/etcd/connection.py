@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 OPERATION = 3.5
 """Seconds that a read or write may take (reference 7.4)."""
-CONNECT = 4.5
+CONNECT = 4.0
 """Seconds that the first contact may take; a start that cannot succeed ends within five."""
 SHORTEST_TRY = 1.0
 """Seconds that one endpoint of several is given at least before the next one is tried."""
