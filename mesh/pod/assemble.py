@@ -10,7 +10,7 @@ from typing import Any
 
 from mesh.core.constraints import Constraints
 from mesh.core.dataplane import Dataplane
-from mesh.core.errors import Malformed, Unsupported
+from mesh.core.errors import Malformed
 from mesh.core.events import ModelDeleted
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.pod import Pod
@@ -24,6 +24,7 @@ from mesh.pod.facts import Facts
 from mesh.pod.hands import RuntimeHands
 from mesh.pod.live_files import LiveFile
 from mesh.pod.management import Management
+from mesh.pod.membership import Membership
 from mesh.pod.serve import CallServer
 from mesh.pod.targets import Targets
 from mesh.pod.transitions import Transitions
@@ -32,8 +33,9 @@ from mesh.runtime import health
 from mesh.runtime.channels import address, channel
 from mesh.runtime.handshake import Runtime, meet
 from mesh.settings import Settings
+from mesh.store.etcd import open_etcd
 from mesh.store.memory import MemoryRegistry
-from mesh.store.registry import Registry
+from mesh.store.registry import Registry, SharedRegistry
 from mesh.telemetry.lag import watch_lag
 from mesh.telemetry.metrics import Gauges, Metrics
 from mesh.wire.exchange import Exchange
@@ -58,6 +60,7 @@ class LivingPod:
     registry: Registry
     runtime: Runtime
     admission: Admission
+    membership: Membership | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -71,23 +74,21 @@ class LivingPod:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.transitions.stop()
+        if self.membership is not None:
+            await self.membership.stop()
         self.conductor.stop()
         await self.hands.stop()
         await self.runtime.spi.channel.close()
         await self.registry.close()
 
 
-def open_registry(settings: Settings) -> Registry:
+async def open_registry(settings: Settings) -> Registry:
     """The store that the settings name.
 
     Raises:
-        Unsupported: it is none that this version has.
+        MeshError: the setting is wrong, or the store cannot be reached.
     """
-    if settings.kv_store:
-        raise Unsupported(
-            f"KV_STORE={settings.kv_store}: only the registry in memory is available; unset KV_STORE to run a mesh of one pod"
-        )
-    return MemoryRegistry()
+    return await open_etcd(settings) if settings.kv_store else MemoryRegistry()
 
 
 async def start(settings: Settings, metrics: Metrics) -> LivingPod:
@@ -99,7 +100,16 @@ async def start(settings: Settings, metrics: Metrics) -> LivingPod:
     if not settings.service_name:
         raise Malformed("MM_SERVICE_NAME is not set; it names the mesh that this pod belongs to")
     constraints, dataplane = Constraints.parse(settings.type_constraints), _dataplane(settings)
-    registry = open_registry(settings)
+    registry = await open_registry(settings)
+    try:
+        living = await _live_on(settings, metrics, registry, constraints, dataplane)
+    except BaseException:
+        await registry.close()
+        raise
+    return living
+
+
+async def _live_on(settings: Settings, metrics: Metrics, registry: Registry, constraints: Constraints, dataplane: Dataplane) -> LivingPod:
     configured = address(settings.runtime_port, settings.runtime_socket)
     runtime = await meet(
         [configured] if configured else DEFAULT_RUNTIMES,
@@ -115,6 +125,10 @@ async def start(settings: Settings, metrics: Metrics) -> LivingPod:
     if watched:
         living.run(health.watch(runtime.spi.channel, living.conductor.tell))
     living.run(watch_lag(metrics))
+    if isinstance(registry, SharedRegistry):
+        living.membership = Membership(registry, living.conductor, settings)
+        await living.membership.begin()
+        living.run(living.membership.keep())
     log.info(
         "the runtime is ready",
         extra={

@@ -35,6 +35,8 @@ class Transitions:
         self._conductor, self._registry = conductor, registry
         self._running: dict[AliasId, _Running] = {}
         registry.listen(lambda _model, _record: None, self._changed)
+        for alias, record in registry.aliases.items():
+            self._changed(alias, record)
 
     async def follow(self, alias: AliasId, record: AliasRecord, *, wait: float | None, afresh: bool = False) -> None:
         """Sees to it that a transition runs; waits for its end up to `wait` seconds, or not at all. `afresh` cuts short a pause.

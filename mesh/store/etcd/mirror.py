@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from mesh.core.ids import AliasId, ModelId
-from mesh.core.records import AliasRecord, ModelRecord
 from mesh.store.etcd.layout import ALIASES, MODELS, TABLES, Change, Table
+from mesh.store.registry import LossListener
 
 log = logging.getLogger(__name__)
 
 Listener = Callable[[str, Any], None]
-LossListener = Callable[[Mapping[ModelId, ModelRecord], Mapping[AliasId, AliasRecord]], None]
-"""Told of the models and aliases that a reset of the store lost."""
 
 
 class Version(NamedTuple):

@@ -15,11 +15,11 @@ from mesh.core.instances import InstanceRecord, instance_to_json
 from mesh.core.records import AliasRecord, ModelRecord
 from mesh.store.etcd.connection import Connection
 from mesh.store.etcd.layout import ALIASES, INSTANCES, MODELS, PARAMETERS, Layout
-from mesh.store.etcd.mirror import LossListener, Mirror, Version
+from mesh.store.etcd.mirror import Mirror, Version
 from mesh.store.etcd.session import Session
 from mesh.store.etcd.watching import Watcher
 from mesh.store.etcd.writing import Attempt, Outcome, Writer
-from mesh.store.registry import AliasListener, ModelListener
+from mesh.store.registry import AliasListener, LossListener, ModelListener
 
 InstanceListener = Callable[[PodId, InstanceRecord | None], None]
 ParameterListener = Callable[[str, str | None], None]
