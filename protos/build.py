@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from importlib import resources
 from pathlib import Path
@@ -23,16 +25,22 @@ def generate(root: Path = ROOT) -> list[Path]:
     contracts = sorted((root / "protos" / "mesh" / "protocols").glob("*.proto"))
     common = str(resources.files("grpc_tools") / "_proto")
     flags = [f"--{kind}_out={root}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
-    # The plugins are console scripts of the interpreter that builds, which need not be on PATH.
-    plugins = [f"--plugin=protoc-gen-{name}={Path(sys.executable).parent / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")]
-    if not Path(plugins[0].partition("=")[2].partition("=")[2]).exists():
-        flags, plugins = flags[:2], []
+    plugins = [f"--plugin=protoc-gen-{name}={_script(f'protoc-gen-{name}')}" for name in ("mypy", "mypy_grpc")]
     code = protoc.main(["protoc", f"-I{root / 'protos'}", f"-I{common}", *plugins, *flags, *map(str, contracts)])
     if code != 0:
         raise RuntimeError(f"protoc ended with {code} for {', '.join(path.name for path in contracts)}")
     package = root / "mesh" / "protocols"
     (package / "__init__.py").write_text('"""Generated from `protos/`; run `make protocols` after a change there."""\n')
     return sorted(package.glob("*.py*"))
+
+
+def _script(name: str) -> str:
+    """A console script of the environment that builds: on its PATH if it is isolated, else beside its interpreter."""
+    places = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    found = shutil.which(name, path=places)
+    if found is None:
+        raise RuntimeError(f"{name} is not installed; it comes with mypy-protobuf")
+    return found
 
 
 class ProtocolsHook(BuildHookInterface[Any]):

@@ -171,9 +171,13 @@ class CallServer:
                     used.callback(await self._turns.take(copy))
                     result = await use(copy)
                 except RuntimeStatus as status:
+                    error = error_of(call.method, status) or status
+                    if not journey.again():
+                        # What a copy says that was loaded for this very call is the runtime's answer.
+                        raise error from None
                     await self._judge(call, copy, status)
-                    if not (journey.again() and may_repeat()):
-                        raise error_of(call.method, status) or status from None
+                    if not may_repeat():
+                        raise error from None
                 else:
                     if keep is not None:
                         keep(used.pop_all())
