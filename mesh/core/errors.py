@@ -113,12 +113,6 @@ class QueueFull(Overloaded):
     label = "queue-full"
 
 
-class NoRoom(Overloaded):
-    """The model does not fit beside what is more in use."""
-
-    label = "no-room"
-
-
 class DeadlineExceeded(Rejected):
     """The caller's deadline passed."""
 
@@ -141,12 +135,6 @@ class StoreUnavailable(Unavailable):
     """The registry does not answer."""
 
     code, http, label = Code.UNAVAILABLE, 503, "store"
-
-
-class ReadOnly(Unavailable):
-    """The registry takes no writes."""
-
-    code, http, label = Code.UNAVAILABLE, 503, "read-only"
 
 
 class PeerUnavailable(Unavailable):

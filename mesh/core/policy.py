@@ -74,11 +74,6 @@ class Policy:
         return Units(self.capacity - self.reserve)
 
     @property
-    def full_below(self) -> Units:
-        """A pod with less than this free counts as full (reference 4.2, minSpaceUnits)."""
-        return Units(max(self.default_size, min(self.default_size * self.slots, self.capacity // 20)))
-
-    @property
     def churn_age(self) -> Millis:
         """A load that nobody waits for evicts nothing used more recently than this (reference 0.2, minChurnAgeMs)."""
         return Millis(10 * max(3 * SECOND, self.load_timeout // 3))

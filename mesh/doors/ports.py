@@ -8,8 +8,6 @@ from typing import Protocol
 from mesh.pod.management import Listed
 from mesh.wire.call import Answer, Call, Metadata
 
-IndexEntry = Listed
-
 SERVER_NAME = "modelmesh-router"
 EXTENSIONS = ("binary_tensor_data", "parameters")
 """What the mesh says of itself at every door: extensions of the v2 protocol that are offered whole."""

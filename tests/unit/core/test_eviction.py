@@ -14,9 +14,9 @@ def a_gibibyte() -> Stage:
     return Stage(capacity=131_072, default=6_400, slots=6)
 
 
-def test_the_reserve_and_what_is_full_are_the_references_figures() -> None:
+def test_the_reserve_is_the_references_figure() -> None:
     policy = a_gibibyte().pod.cache.policy
-    assert (policy.reserve, policy.room, policy.full_below) == (9_600, 121_472, 6_553)
+    assert (policy.reserve, policy.room) == (9_600, 121_472)
 
 
 def test_eighteen_models_fit_and_none_is_evicted() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 
 from mesh.core.errors import Unknown
-from mesh.doors.ports import IndexEntry, Stream
+from mesh.doors.ports import Stream
 from mesh.doors.rest.app import create_app
+from mesh.pod.management import Listed
 from mesh.protocols.inference_pb2 import ModelInferRequest, ModelInferResponse
 from mesh.wire.call import Answer, Call
 
@@ -51,7 +52,7 @@ class Mesh:
         self.payloads: list[bytes] = []
         self.models = {"iris": True, "broken": False}
         self.is_ready = True
-        self.entries: list[IndexEntry] = []
+        self.entries: list[Listed] = []
 
     async def unary(self, call: Call, payload: bytes) -> Answer:
         self.calls.append(call)
@@ -69,7 +70,7 @@ class Mesh:
             raise Unknown(f"there is no model {name}")
         return self.models[name]
 
-    def index(self, *, ready: bool = False, after: str = "", limit: int = 1000) -> Sequence[IndexEntry]:
+    def index(self, *, ready: bool = False, after: str = "", limit: int = 1000) -> Sequence[Listed]:
         return [entry for entry in self.entries if entry.name > after and (not ready or entry.state == "READY")][:limit]
 
     @property

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.doors.ports import IndexEntry
+from mesh.pod.management import Listed
 from tests.unit.rest.door import Mesh
 
 
 def mesh_of(count: int) -> Mesh:
     mesh = Mesh()
     mesh.entries = [
-        IndexEntry(f"m{number:05}", "1", "UNAVAILABLE" if number % 2 else "READY", "why" if number % 2 else "") for number in range(count)
+        Listed(f"m{number:05}", "1", "UNAVAILABLE" if number % 2 else "READY", "why" if number % 2 else "") for number in range(count)
     ]
     return mesh
 
