@@ -131,6 +131,12 @@ class Leaving(Rejected):
     code, http, elsewhere, label = Code.UNAVAILABLE, 503, True, "leaving"
 
 
+class NotHere(Rejected):
+    """The copy that a call was sent to is not on this pod; the sender looks further."""
+
+    code, http, elsewhere, label = Code.INTERNAL, 503, True, "not-here"
+
+
 class StoreUnavailable(Unavailable):
     """The registry does not answer."""
 

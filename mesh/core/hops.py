@@ -1,0 +1,62 @@
+"""What travels with a call from pod to pod: why it comes, and what was tried before (reference 3.4).
+
+A path has three pods at most: a call that came to be loaded goes on only to a holder, and a holder never passes a call on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from mesh.core.ids import ModelId, PodId
+from mesh.core.units import Millis
+
+Holder = tuple[PodId, Millis]
+"""A pod and when its copy was wanted: a copy loaded anew is another holder."""
+
+
+class Kind(Enum):
+    """What the sender wants."""
+
+    HIT = "hit"
+    """Serve from your copy, also one that is still loading, or say that it is not here."""
+    LOAD = "load"
+    """Load the model and serve; if another pod was quicker, pass the call on to that one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One step of a call between pods.
+
+    Attributes:
+        model: the concrete model; the payload may still name its alias.
+        alias: what the caller named, if that was an alias.
+        sender, dest: the pods; a call that arrives at another pod than `dest` is refused.
+        last_used: what a new copy counts as.
+        urgent: a request waits for the model, not a background task.
+        tried: holders that did not serve this call.
+        avoid: pods on which the model is not to be loaded for this call: those that failed, and those that the caller excludes.
+    """
+
+    kind: Kind
+    model: ModelId
+    sender: PodId
+    dest: PodId
+    alias: str = ""
+    last_used: Millis = Millis(0)
+    urgent: bool = True
+    tried: frozenset[Holder] = frozenset()
+    avoid: frozenset[PodId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy a pod is; it travels back with each answer.
+
+    Attributes:
+        calls: in progress on its runtime.
+        rpm: requests in the last minute.
+    """
+
+    calls: int = 0
+    rpm: int = 0
