@@ -109,6 +109,7 @@ async def _start(settings: Settings, started: contextlib.AsyncExitStack) -> None
         create_app(pod.serving, pod.management, version=__version__, max_message=settings.max_message),
         host=settings.bind,
         port=settings.rest_port,
+        shared=settings.shared_rest_port,
         tls=tls,
     )
     grace = min(LAST_CALLS, settings.shutdown_timeout / 2000)

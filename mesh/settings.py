@@ -48,6 +48,16 @@ class Settings(BaseSettings):
     bind: str = _env("MESH_BIND_ADDRESS", default="0.0.0.0", meaning="address that the doors bind")
     grpc_port: Port = _env("MM_SVC_GRPC_PORT", "TAS_SVC_GRPC_PORT", default=8033, meaning="gRPC: inference and management")
     rest_port: Port = _env("REST_PROXY_LISTEN_PORT", default=8008, meaning="REST inference")
+    shared_grpc_port: Port | None = _env(
+        "MESH_SHARED_GRPC_PORT",
+        default=None,
+        meaning="a further gRPC port, which several routers of one machine listen on together; unset means none",
+    )
+    shared_rest_port: Port | None = _env(
+        "MESH_SHARED_REST_PORT",
+        default=None,
+        meaning="a further REST port, which several routers of one machine listen on together; unset means none",
+    )
     peer_port: Port = _env("MESH_PEER_PORT", default=8080, meaning="calls between pods")
     probe_port: Port | None = _env("MM_PROBE_PORT", default=8089, meaning="HTTP /ready and /live; NONE switches it off")
     prestop_port: Port = _env("MM_PRESTOP_WAIT_PORT", default=8090, meaning="HTTP /prestop, for the hooks of runtime containers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -22,42 +23,53 @@ log = logging.getLogger(__name__)
 
 
 class GrpcDoor:
-    """Listens for clients.
+    """Listens for clients, on a port of its own and on the one shared with other routers, if there is one.
 
     Args:
-        settings: port, limits, TLS.
+        settings: ports, limits, TLS.
         pod: who answers.
     """
 
     def __init__(self, settings: Settings, pod: LivingPod) -> None:
         self._settings = settings
-        self._server = aio.server(options=_options(settings))
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (inference.SERVICE, management.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
-        handlers: Sequence[grpc.GenericRpcHandler] = (
+        self._handlers: Sequence[grpc.GenericRpcHandler] = (
             management.ModelMeshService(pod.management, pod.conductor.now),
             inference.InferenceService(pod.management, pod.management, pod.registry, __version__),
             Proxy(pod.serving),
         )
-        self._server.add_generic_rpc_handlers(handlers)
+        self._servers: list[aio.Server] = []
 
     async def start(self) -> int:
-        """Listens and answers the bound port.
+        """Listens, and answers the bound port of its own.
 
         Raises:
-            Malformed: the port is taken, or a certificate is unusable.
+            Malformed: a port is taken, or a certificate is unusable.
         """
         settings = self._settings
-        where = f"{settings.bind}:{settings.grpc_port}"
-        files = TlsFiles.of(settings)
+        own = await self._listen(settings.grpc_port, "MM_SVC_GRPC_PORT", shared=False)
+        if settings.shared_grpc_port is not None:
+            await self._listen(settings.shared_grpc_port, "MESH_SHARED_GRPC_PORT", shared=True)
+        return own
+
+    async def _listen(self, port: int, variable: str, *, shared: bool) -> int:
+        # gRPC reuses either all ports of a server or none: each way of binding has a server.
+        server = aio.server(options=_options(self._settings, shared=shared))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (inference.SERVICE, management.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        server.add_generic_rpc_handlers(self._handlers)
+        where = f"{self._settings.bind}:{port}"
+        files = TlsFiles.of(self._settings)
         try:
-            port = self._server.add_secure_port(where, grpc_credentials(files)) if files else self._server.add_insecure_port(where)
+            bound = server.add_secure_port(where, grpc_credentials(files)) if files else server.add_insecure_port(where)
         except RuntimeError as error:
-            raise Malformed(f"gRPC cannot listen on {where}: is the port taken? Set MM_SVC_GRPC_PORT to another one ({error})") from None
-        await self._server.start()
-        return port
+            # A door of which one port is not to be had opens none.
+            await self.stop(0)
+            raise Malformed(f"gRPC cannot listen on {where}: is the port taken? Set {variable} to another one ({error})") from None
+        await server.start()
+        self._servers.append(server)
+        return bound
 
     async def serving(self, serving: bool) -> None:
         """Tells health checks whether calls are taken."""
@@ -68,15 +80,15 @@ class GrpcDoor:
     async def stop(self, grace: float) -> None:
         """Takes no new calls and gives running ones `grace` seconds."""
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace)
+        await asyncio.gather(*(server.stop(grace) for server in self._servers))
 
 
-def _options(settings: Settings) -> list[tuple[str, int]]:
+def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
     options = [
         ("grpc.max_receive_message_length", settings.max_message),
         ("grpc.max_send_message_length", -1),
         # With port reuse a second server would bind a taken port and share its clients without a word.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(shared)),
     ]
     if settings.max_headers > 0:
         options.append(("grpc.max_metadata_size", settings.max_headers))

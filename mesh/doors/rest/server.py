@@ -26,18 +26,19 @@ BACKLOG = 2048
 class RestServer:
     """One listener. `start` and `stop` are called once each, in the loop that serves."""
 
-    def __init__(self, app: ASGIApp, *, host: str, port: int, tls: TlsFiles | None = None) -> None:
-        """Nothing is bound yet; port 0 means any free one."""
+    def __init__(self, app: ASGIApp, *, host: str, port: int, shared: int | None = None, tls: TlsFiles | None = None) -> None:
+        """Nothing is bound yet; port 0 means any free one, `shared` a further port on which other routers may listen too."""
         self._app = app
         self._host = host
         self._port = port
+        self._shared = shared
         self._tls = tls
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._stopping = False
 
     async def start(self) -> int:
-        """Binds and serves; returns the port.
+        """Binds and serves; returns the port of its own.
 
         Raises:
             Conflict: the port is taken.
@@ -45,6 +46,13 @@ class RestServer:
         """
         secured = context(self._tls) if self._tls else None
         listener = listen(self._host, self._port)
+        listeners = [listener]
+        if self._shared is not None:
+            try:
+                listeners.append(listen(self._host, self._shared, "MESH_SHARED_REST_PORT", shared=True))
+            except BaseException:
+                listener.close()
+                raise
         config = uvicorn.Config(
             self._call,
             http="httptools",
@@ -61,12 +69,13 @@ class RestServer:
             ssl_context_factory=(lambda *_: secured) if secured else None,
         )
         self._server = _Server(config)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+        self._serving = asyncio.create_task(self._server.serve(sockets=listeners))
         started = asyncio.create_task(self._server.up.wait())
         await asyncio.wait((self._serving, started), return_when=asyncio.FIRST_COMPLETED)
         if not started.done():
             started.cancel()
-            listener.close()
+            for each in listeners:
+                each.close()
             self._serving.result()
         port: int = listener.getsockname()[1]
         return port
@@ -130,8 +139,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket that shares its port with nobody.
+def listen(host: str, port: int, variable: str = "REST_PROXY_LISTEN_PORT", *, shared: bool = False) -> socket.socket:
+    """A listening TCP socket, which shares its port with nobody, or with those that share it too.
 
     Raises:
         Conflict: the port is taken.
@@ -145,12 +154,14 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         # Connections of a router that has just ended linger; this does not let two listeners share a port.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            raise Conflict(f"REST: port {port} on {host} is taken; end what listens there or set REST_PROXY_LISTEN_PORT") from None
-        raise Malformed(f"REST: port {port} on {host} cannot be bound (REST_PROXY_LISTEN_PORT): {error.strerror}") from None
+            raise Conflict(f"REST: port {port} on {host} is taken; end what listens there or set {variable}") from None
+        raise Malformed(f"REST: port {port} on {host} cannot be bound ({variable}): {error.strerror}") from None
     return listener
