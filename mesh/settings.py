@@ -44,6 +44,13 @@ class Settings(BaseSettings):
         "MM_LABELS", default=(), meaning="labels that type constraints ask for", unit="comma-separated"
     )
 
+    version: str = _env(
+        "SERVICE_VERSION",
+        default="",
+        meaning="build of this pod, as NAME-YYYYMMDD-N or YYYYMMDD-HHMM[-N]: newer pods are preferred; unset means what the file says",
+    )
+    version_file: Path = _env("MESH_BUILD_VERSION_FILE", default=Path("build-version"), meaning="file that has the same, if it exists")
+
     # Doors
     bind: str = _env("MESH_BIND_ADDRESS", default="0.0.0.0", meaning="address that the doors bind")
     grpc_port: Port = _env("MM_SVC_GRPC_PORT", "TAS_SVC_GRPC_PORT", default=8033, meaning="gRPC: inference and management")
@@ -158,6 +165,15 @@ class Settings(BaseSettings):
         meaning="calls running and queued on one copy if the runtime limits concurrency; 0: max(16, 8 x limit), < 0: no limit",
     )
     default_alias_owner: str = _env("MM_DEFAULT_VMODEL_OWNER", default="", meaning="owner of aliases set without one")
+    static_models: str = _env(
+        "MM_AUTO_REGISTER_MODELS",
+        "MM_AUTO_REGISTER_MODEL",
+        default="",
+        meaning="JSON list of models to register at the start: modelId, modelInfo, vModelId, retainAfterTransition, ensureLoaded",
+    )
+    static_models_path: Path | None = _env(
+        "MM_AUTO_REGISTER_MODELS_PATH", "MM_AUTO_REGISTER_MODEL_PATH", default=None, meaning="file of the same; both may be given"
+    )
 
     # Telemetry
     metrics: str = _env(
@@ -175,6 +191,20 @@ class Settings(BaseSettings):
     log_level: str = _env("MESH_LOG_LEVEL", default="INFO", meaning="DEBUG, INFO, WARNING or ERROR")
 
     # Life
+    start_timeout: Annotated[int, Field(ge=1)] = _env(
+        "MESH_START_TIMEOUT", default=360, meaning="a start that takes longer fails, loads of models that it waits for included", unit="s"
+    )
+    fail_fast: bool = _env(
+        "MM_FAILFAST_UPGRADE_ENABLED",
+        default=True,
+        meaning="a new pod on which too many loads fail is never ready again, which halts a rollout",
+    )
+    probation: Millis = _env(
+        "BOOTSTRAP_CLEARANCE_PERIOD_MS",
+        default=180_000,
+        meaning="for so long after its start a pod's loads are judged like that",
+        unit="ms",
+    )
     shutdown_timeout: Millis = _env(
         "SHUTDOWN_TIMEOUT_MS", default=30_000, meaning="the process ends this long after it was asked to", unit="ms"
     )
