@@ -35,7 +35,7 @@ from mesh.runtime.handshake import Runtime, meet
 from mesh.settings import Settings
 from mesh.store.etcd import open_etcd
 from mesh.store.memory import MemoryRegistry
-from mesh.store.registry import Registry, SharedRegistry
+from mesh.store.registry import Registry
 from mesh.telemetry.lag import watch_lag
 from mesh.telemetry.metrics import Gauges, Metrics
 from mesh.wire.exchange import Exchange
@@ -125,10 +125,9 @@ async def _live_on(settings: Settings, metrics: Metrics, registry: Registry, con
     if watched:
         living.run(health.watch(runtime.spi.channel, living.conductor.tell))
     living.run(watch_lag(metrics))
-    if isinstance(registry, SharedRegistry):
-        living.membership = Membership(registry, living.conductor, settings)
-        await living.membership.begin()
-        living.run(living.membership.keep())
+    living.membership = Membership(registry, living.conductor, settings)
+    await living.membership.begin()
+    living.run(living.membership.keep())
     log.info(
         "the runtime is ready",
         extra={

@@ -14,7 +14,7 @@ from mesh.core.records import AliasRecord, ModelRecord
 from mesh.core.units import Millis
 from mesh.pod.conductor import Conductor
 from mesh.settings import Settings
-from mesh.store.registry import SharedRegistry
+from mesh.store.registry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ PERIOD = 40.0
 class Membership:
     """One pod among others."""
 
-    def __init__(self, registry: SharedRegistry, conductor: Conductor, settings: Settings) -> None:
+    def __init__(self, registry: Registry, conductor: Conductor, settings: Settings) -> None:
         self._registry, self._conductor, self._settings = registry, conductor, settings
         self._started = conductor.now()
         self._published: InstanceRecord | None = None

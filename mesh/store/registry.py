@@ -1,9 +1,9 @@
-"""The shared registry as the pod sees it: mirrored tables to read, edits to write, changes to hear of."""
+"""The shared registry as the pod sees it: mirrored tables to read, edits to write, changes to hear of, one leader among the pods."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from mesh.core.edits import Edit
 from mesh.core.errors import MeshError
@@ -13,12 +13,25 @@ from mesh.core.records import AliasRecord, ModelRecord
 
 ModelListener = Callable[[ModelId, ModelRecord | None], None]
 AliasListener = Callable[[AliasId, AliasRecord | None], None]
+InstanceListener = Callable[[PodId, InstanceRecord | None], None]
+ParameterListener = Callable[[str, str | None], None]
+LeadershipListener = Callable[[bool], None]
+"""Told whether this pod leads from now on."""
 LossListener = Callable[[Mapping[ModelId, ModelRecord], Mapping[AliasId, AliasRecord]], None]
 """Told of the models and aliases that a reset of the store lost."""
 
 
 class Registry(Protocol):
-    """One interface for every store."""
+    """One interface for every store; each pod has a registry of its own, with a session that ends with it.
+
+    Listeners are told in order, after the mirrors show what they are told of; None is a deletion. What was there before they began to
+    listen they read from the mirrors.
+    """
+
+    @property
+    def read_only(self) -> bool:
+        """Whether `change` refuses all but what pods write of their own copies (`KV_READ_ONLY`)."""
+        ...
 
     @property
     def models(self) -> Mapping[ModelId, ModelRecord]:
@@ -30,29 +43,52 @@ class Registry(Protocol):
         """Mirror of all aliases; reading it never waits."""
         ...
 
+    @property
+    def instances(self) -> Mapping[PodId, InstanceRecord]:
+        """Mirror of the records of all pods whose session lives, this one's among them once it is published; reading it never waits."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """Mirror of what operators set for the whole mesh (reference 7.6); reading it never waits."""
+        ...
+
+    @property
+    def leader(self) -> PodId | None:
+        """The pod that leads the mesh, as far as is known here; None while nobody does."""
+        ...
+
+    @property
+    def leads(self) -> bool:
+        """Whether this pod leads: it stands, is first, and its session is certain to live."""
+        ...
+
     def listen(self, model: ModelListener, alias: AliasListener) -> None:
-        """Has changes told, in order, after the mirrors show them; None is a deletion."""
+        """Has changes of models and aliases told."""
+        ...
+
+    def listen_to_instances(self, instance: InstanceListener) -> None:
+        """Has pods told that come, change and go."""
+        ...
+
+    def listen_to_parameters(self, parameter: ParameterListener) -> None:
+        """Has changes of what operators set told."""
+        ...
+
+    def listen_to_leadership(self, listener: LeadershipListener) -> None:
+        """Has told when this pod begins to lead, and when it ceases to; the latter also at `close`."""
+        ...
+
+    def listen_to_losses(self, listener: LossListener) -> None:
+        """Has told what a reset of the store lost, instead of its being told as deletions."""
         ...
 
     async def change(self, edit: Edit) -> MeshError | None:
-        """Applies an edit atomically, again on conflict; what it refuses with.
+        """Applies an edit atomically, again on conflict; what it refuses with. The mirrors show it on return.
 
         Raises:
             StoreUnavailable: the store does not answer; nothing is known to be written.
         """
-        ...
-
-    async def close(self) -> None:
-        """Ends the session."""
-        ...
-
-
-@runtime_checkable
-class SharedRegistry(Registry, Protocol):
-    """A registry that other pods, and later lives of this one, see too."""
-
-    def listen_to_losses(self, listener: LossListener) -> None:
-        """Has told what a reset of the store lost, instead of its being told as deletions."""
         ...
 
     async def publish(self, pod: PodId, record: InstanceRecord) -> None:
@@ -61,4 +97,16 @@ class SharedRegistry(Registry, Protocol):
         Raises:
             StoreUnavailable: it is not written yet; it will be as soon as the store answers.
         """
+        ...
+
+    async def stand_for_leader(self, pod: PodId) -> None:
+        """Makes this pod a candidate until `close`; of all candidates the one that has stood longest leads.
+
+        Raises:
+            StoreUnavailable: it does not stand yet; it will as soon as the store answers.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Ends the session, and with it the pod's record and candidacy."""
         ...

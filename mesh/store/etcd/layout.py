@@ -31,8 +31,10 @@ ALIASES = Table("vmodels", alias_from_json, alias_to_json)
 INSTANCES = Table("instances", instance_from_json, instance_to_json)
 PARAMETERS = Table("config", str, dict)
 """Plain text, written by operators only."""
+CANDIDATES = Table("leaderLatch", int, dict)
+"""Who stands for leader; what counts is the revision that created the key, which is the record here."""
 
-TABLES = {table.name: table for table in (MODELS, ALIASES, INSTANCES, PARAMETERS)}
+TABLES = {table.name: table for table in (MODELS, ALIASES, INSTANCES, PARAMETERS, CANDIDATES)}
 
 
 class Raw(NamedTuple):
@@ -41,6 +43,7 @@ class Raw(NamedTuple):
     key: bytes
     revision: int
     value: bytes | None
+    created: int = 0
 
 
 class Change(NamedTuple):
@@ -67,7 +70,7 @@ class Layout:
         return self.base + f"{table.name}/{name}".encode()
 
     def change(self, raw: Raw) -> Change | None:
-        """What a key says; None if it lies in no table of ours, such as the leader's."""
+        """What a key says; None if it lies in no table of ours."""
         name, _, rest = raw.key[len(self.base) :].partition(b"/")
         table = TABLES.get(name.decode("ascii", "replace"))
         if table is None or not rest:
@@ -77,7 +80,7 @@ class Layout:
             return Change(raw.key, raw.revision, table, ident, None)
         try:
             rest.decode()
-            return Change(raw.key, raw.revision, table, ident, _record(table, raw.value))
+            return Change(raw.key, raw.revision, table, ident, _record(table, raw))
         except (Malformed, ValueError) as error:
             return Change(raw.key, raw.revision, table, ident, None, f"{error}")
 
@@ -87,10 +90,12 @@ def encode(table: Table, record: Any, stamp: str) -> bytes:
     return orjson.dumps({**table.write(record), _STAMP: stamp})
 
 
-def _record(table: Table, value: bytes) -> Any:
+def _record(table: Table, raw: Raw) -> Any:
+    if table is CANDIDATES:
+        return raw.created
     if table is PARAMETERS:
-        return value.decode()
-    data = orjson.loads(value)
+        return (raw.value or b"").decode()
+    data = orjson.loads(raw.value or b"")
     if isinstance(data, Mapping):
         data = {name: field for name, field in data.items() if name != _STAMP}
     return table.read(data)

@@ -13,16 +13,14 @@ from mesh.core.errors import Failed, MeshError, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord, instance_to_json
 from mesh.core.records import AliasRecord, ModelRecord
+from mesh.store.election import Election
 from mesh.store.etcd.connection import Connection
-from mesh.store.etcd.layout import ALIASES, INSTANCES, MODELS, PARAMETERS, Layout
+from mesh.store.etcd.layout import ALIASES, CANDIDATES, INSTANCES, MODELS, PARAMETERS, Layout, Table
 from mesh.store.etcd.mirror import Mirror, Version
 from mesh.store.etcd.session import Session
 from mesh.store.etcd.watching import Watcher
 from mesh.store.etcd.writing import Attempt, Outcome, Writer
-from mesh.store.registry import AliasListener, LossListener, ModelListener
-
-InstanceListener = Callable[[PodId, InstanceRecord | None], None]
-ParameterListener = Callable[[str, str | None], None]
+from mesh.store.registry import AliasListener, InstanceListener, LeadershipListener, LossListener, ModelListener, ParameterListener
 
 MOST_TRIES = 100
 """Conflicts of one change after which it is given up; each means that somebody else's change was written."""
@@ -30,18 +28,26 @@ WATCH_PATIENCE = 1.0
 """Seconds in which a written change is to come back by the watch, in order with all others; then another watch is opened."""
 RENEWED_PATIENCE = 2.5
 """Seconds in which that one is to bring it; then it is shown without, and listeners are not told what others wrote before it."""
+LOOK_EVERY = 1.0
+"""Seconds between looks at whether a lease that may have run out lives again."""
 _LONGEST_PAUSE = 0.1
 
 
 class EtcdRegistry:
     """Mirrors, changes and ephemeral records over one etcd. Made by `open_etcd`."""
 
+    read_only = False
+
     def __init__(self, connection: Connection, layout: Layout, session: Session) -> None:
         self._connection, self._layout, self._session = connection, layout, session
         self._mirror = Mirror()
         self._watcher = Watcher(connection, layout, self._mirror)
         self._writer = Writer(connection, layout)
-        self._mirror.listeners[INSTANCES.name].append(self._instance_changed)
+        self._election = Election(self._mirror.tables[CANDIDATES.name], lambda: session.certain > 0)
+        self._look: asyncio.TimerHandle | None = None
+        for table in (INSTANCES, CANDIDATES):
+            self._mirror.listeners[table.name].append(self._renewer(table))
+        self._mirror.listeners[CANDIDATES.name].append(lambda _name, _created: self._election.look())
 
     async def start(self) -> None:
         """Reads the whole registry and follows it from there.
@@ -72,6 +78,16 @@ class EtcdRegistry:
         """Mirror of the keys under `config/`, which operators write (reference 7.6)."""
         return self._mirror.tables[PARAMETERS.name]
 
+    @property
+    def leader(self) -> PodId | None:
+        """The candidate whose key is the oldest, be it a pod of ours or a router of ModelMesh."""
+        return self._election.leader
+
+    @property
+    def leads(self) -> bool:
+        """Whether that is this pod, and its lease is certain to live."""
+        return self._election.leads
+
     def listen(self, model: ModelListener, alias: AliasListener) -> None:
         """Has changes of models and aliases told."""
         self._mirror.listeners[MODELS.name].append(lambda name, record: model(ModelId(name), record))
@@ -84,6 +100,10 @@ class EtcdRegistry:
     def listen_to_parameters(self, parameter: ParameterListener) -> None:
         """Has changes of `config/` told."""
         self._mirror.listeners[PARAMETERS.name].append(parameter)
+
+    def listen_to_leadership(self, listener: LeadershipListener) -> None:
+        """Has told when this pod begins or ceases to lead."""
+        self._election.listen(listener)
 
     def listen_to_losses(self, listener: LossListener) -> None:
         """Has told what a reset of etcd lost: it was replaced by an empty or an older one.
@@ -123,8 +143,22 @@ class EtcdRegistry:
         """
         await self._session.put(self._layout.key(INSTANCES, pod), orjson.dumps(instance_to_json(record)))
 
+    async def stand_for_leader(self, pod: PodId) -> None:
+        """Makes this pod a candidate until `close`, beside routers of ModelMesh; a lost lease loses its place.
+
+        Raises:
+            StoreUnavailable: it does not stand yet; it will as soon as etcd answers.
+        """
+        name = self._election.stand(pod)
+        if self._look is None:
+            self._look_again()
+        await self._session.put(self._layout.key(CANDIDATES, name), name.encode())
+
     async def close(self) -> None:
-        """Removes this pod's record and ends all connections."""
+        """Removes this pod's record and candidacy, and ends all connections."""
+        if self._look:
+            self._look.cancel()
+        self._election.withdraw()
         await self._watcher.close()
         await self._session.close()
         await self._connection.close()
@@ -139,6 +173,17 @@ class EtcdRegistry:
         if not await self._mirror.reached(revision, RENEWED_PATIENCE):
             self._mirror.fold(outcome.changes)
 
-    def _instance_changed(self, name: str, record: InstanceRecord | None) -> None:
-        if record is None:
-            self._session.renew(self._layout.key(INSTANCES, PodId(name)))
+    def _look_again(self) -> None:
+        """Notices a lease that may have run out while etcd is away, and one that lives again."""
+        self._election.look()
+        certain = self._session.certain
+        self._look = asyncio.get_running_loop().call_later(certain if certain > 0 else LOOK_EVERY, self._look_again)
+
+    def _renewer(self, table: Table) -> Callable[[str, object], None]:
+        """Has this pod's key in a table written again when somebody removes it."""
+
+        def changed(name: str, record: object) -> None:
+            if record is None:
+                self._session.renew(self._layout.key(table, name))
+
+        return changed

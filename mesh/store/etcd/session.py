@@ -53,6 +53,7 @@ class Session:
         self._closing = False
         self._lease = 0
         self._beat_at = 0.0
+        self._lives_until = 0.0
         self._endpoints: list[_Endpoint] = []
         self._token: tuple[tuple[str, str], ...] = ()
         self._thread: threading.Thread | None = None
@@ -61,6 +62,11 @@ class Session:
     def lease(self) -> int:
         """The lease's id; 0 while there is none."""
         return self._lease
+
+    @property
+    def certain(self) -> float:
+        """Seconds for which the lease is certain to live; not above 0 if it may be gone."""
+        return self._lives_until - time.monotonic() if self._lease and not self._closing else 0.0
 
     async def put(self, key: bytes, value: bytes) -> None:
         """Writes a key, and again whenever it was lost, until the session is closed.
@@ -131,7 +137,9 @@ class Session:
     def _step(self) -> None:
         """Does what is due: gets a lease, keeps it alive, writes keys."""
         if not self._lease:
+            asked = time.monotonic()
             self._lease = self._call(lambda here: here.lease.LeaseGrant, rpc.LeaseGrantRequest(TTL=self._ttl)).ID
+            self._lives_until = asked + self._ttl
             self._beat_at = time.monotonic() + self._ttl / _BEATS
             with self._changed:
                 for key in self._values:
@@ -143,10 +151,11 @@ class Session:
             self._write(next(iter(self._unwritten)))
 
     def _beat(self) -> None:
-        request = rpc.LeaseKeepAliveRequest(ID=self._lease)
+        request, asked = rpc.LeaseKeepAliveRequest(ID=self._lease), time.monotonic()
         answer = self._call(lambda here: lambda one, **call: next(here.lease.LeaseKeepAlive(iter([one]), **call)), request)
         if answer.TTL <= 0:
             raise _Expired
+        self._lives_until = asked + self._ttl
 
     def _write(self, key: bytes) -> None:
         with self._changed:

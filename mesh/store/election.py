@@ -1,0 +1,60 @@
+"""Who leads: of all candidates the one whose entry was created first, as ModelMesh elects (reference 6.10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from mesh.core.ids import PodId
+from mesh.store.registry import LeadershipListener
+
+PREFIX = "_"
+"""Before the pod's id in the name of its candidacy, as ModelMesh has it."""
+
+
+class Election:
+    """What follows from the candidates there are; asked again whenever they, or the own session, change."""
+
+    def __init__(self, candidates: Mapping[str, int], lives: Callable[[], bool]) -> None:
+        """Args:
+        candidates: mirror of the candidacies, name to the revision that created it.
+        lives: whether the own session is certain to live.
+        """
+        self._candidates, self._lives = candidates, lives
+        self._me: PodId | None = None
+        self._told = False
+        self._listeners: list[LeadershipListener] = []
+
+    @property
+    def leader(self) -> PodId | None:
+        """Whose candidacy is the oldest; not this pod if its session may be over."""
+        first = min(self._candidates, key=self._candidates.__getitem__, default=None)
+        if first is None:
+            return None
+        leader = PodId(first.removeprefix(PREFIX))
+        return None if leader == self._me and not self._lives() else leader
+
+    @property
+    def leads(self) -> bool:
+        """Whether that is this pod."""
+        return self._me is not None and self.leader == self._me
+
+    def listen(self, listener: LeadershipListener) -> None:
+        """Has it told when this pod begins or ceases to lead."""
+        self._listeners.append(listener)
+
+    def stand(self, pod: PodId) -> str:
+        """Names this pod; the name of its candidacy."""
+        self._me = pod
+        return f"{PREFIX}{pod}"
+
+    def withdraw(self) -> None:
+        """This pod leads no more, whatever the mirror shows."""
+        self._me = None
+        self.look()
+
+    def look(self) -> None:
+        """Tells a change."""
+        if (leads := self.leads) != self._told:
+            self._told = leads
+            for listener in self._listeners:
+                listener(leads)
