@@ -19,7 +19,7 @@ from mesh.core.instructions import (
     UnloadModel,
 )
 from mesh.core.policy import Policy
-from mesh.core.queue import LoadQueue
+from mesh.core.queue import LoadQueue, rank
 from mesh.core.recency import Recency
 from mesh.core.space import Space
 from mesh.core.story import Stories
@@ -37,10 +37,13 @@ class Cache:
         paused: while the runtime does not answer, no load starts.
         down: while it is known to be down, no call starts either.
         watched: the runtime's loss would be told (`RuntimeLost`), so a load that got no answer can wait for that verdict.
+        alone: whether no other pod could take a model.
     """
 
-    def __init__(self, pod: PodId, policy: Policy, *, watched: bool = False) -> None:
-        self.pod, self.policy, self.watched = pod, policy, watched
+    def __init__(
+        self, pod: PodId, policy: Policy, *, watched: bool = False, alone: Callable[[ModelInfo], bool] = lambda _: True
+    ) -> None:
+        self.pod, self.policy, self.watched, self.alone = pod, policy, watched, alone
         self.space = Space(policy.capacity, policy.reserve)
         self.current: dict[ModelId, Copy] = {}
         self.leaving: dict[ModelId, Copy] = {}
@@ -104,11 +107,12 @@ class Cache:
         self.space.granted = Units(self.space.granted + copy.weight * ((state in GRANTED) - (before in GRANTED)))
         self.space.leaving = Units(self.space.leaving + copy.weight * ((state in LEAVING) - (before in LEAVING)))
         if before is State.QUEUED:
-            self.queue.withdraw()
+            self.queue.withdraw(copy)
         elif before is State.CLAIMING:
             self.claims.remove(copy)
         if state is State.QUEUED:
-            self.queue.push(copy)
+            # The runtime knows a model by its id alone, so a copy waits until its predecessor left; others load meanwhile.
+            self.queue.push(copy, held=copy.id.model in self.leaving)
         elif state is State.CLAIMING:
             self.claims.append(copy)
         self._place(copy, before, state)
@@ -126,6 +130,8 @@ class Cache:
         elif state is State.GONE:
             table = self.leaving if before in LEAVING else self.current
             del table[model]
+            if before in LEAVING and (heir := self.current.get(model)) is not None:
+                self.queue.release(heir)
 
     def wake_at(self, copy: Copy, due: Millis) -> None:
         """Has `TimePassed` look at a copy then."""
@@ -165,17 +171,26 @@ class Cache:
     # Slots and room
 
     def advance(self) -> None:
-        """Gives free slots to queued copies, room to the first claim that can take it, and goes on while that helps."""
+        """Gives slots to queued copies, room to the first claim that can take it, and goes on while that helps."""
         moved = not self.paused
         while moved:
-            while self.slots_used < self.policy.slots and (queued := self.queue.pop()) is not None:
-                self.to(queued, State.CLAIMING, "a loading slot is free")
+            self._hand_out_slots()
             claim = self._first_claim()
             moved = claim is not None and self._start(claim)
 
+    def _hand_out_slots(self) -> None:
+        """Loads that nobody waits for leave the last slot free; what has not begun gives its slot up to what matters more."""
+        while (queued := self.queue.first(background=self.slots_used < self.policy.background_slots)) is not None:
+            if self.slots_used == self.policy.slots:
+                least = max(reversed(self.claims), key=rank, default=None)
+                if least is None or rank(least) <= rank(queued):
+                    return
+                self.to(least, State.QUEUED, f"gives its loading slot to {queued.id.model}, which is waited for")
+            self.to(queued, State.CLAIMING, "a loading slot is free")
+
     def _first_claim(self) -> Copy | None:
-        """The first claim whose model is not still leaving; the runtime knows a model by its id alone."""
-        return next((claim for claim in self.claims if claim.id.model not in self.leaving), None)
+        """The claim that matters most, and among equals the oldest."""
+        return min(self.claims, key=rank, default=None)
 
     def _start(self, claim: Copy) -> bool:
         """Makes room for a claim and starts its load; whether another claim is to be looked at."""

@@ -12,6 +12,12 @@ HOUR = Millis(3_600_000)
 MAX_ITERATIONS = 8
 """Attempts of one call at one pod (reference 0.2)."""
 
+MAX_LOAD_FAILURES = 3
+"""Pods on which a model fails to load before others are spared it (reference 0.2)."""
+
+MAX_LOCATIONS = 5
+"""Copies that live and do not serve before no further one is made (reference 0.2)."""
+
 AGE_ON_LOAD = HOUR
 """A model registered to be loaded counts as used this long ago (reference 1.4)."""
 
@@ -72,6 +78,11 @@ class Policy:
     def room(self) -> Units:
         """What models can use: the capacity less the reserve."""
         return Units(self.capacity - self.reserve)
+
+    @property
+    def background_slots(self) -> int:
+        """Loads at a time beyond which none begins that nobody waits for: all slots but the last, if there are several."""
+        return max(1, self.slots - 1)
 
     @property
     def churn_age(self) -> Millis:

@@ -64,15 +64,30 @@ def test_a_thousand_callers_of_one_cold_model_cause_one_load(client: Client, run
     assert runtime.loads(model) == 1
 
 
-def test_as_many_load_at_a_time_as_the_runtime_allows(client: Client, runtime: RuntimeProcess, model: str) -> None:
-    names = [f"{model}-{number}" for number in range(15)]
+def test_as_many_load_at_a_time_as_the_runtime_allows_and_the_last_slot_is_for_those_who_wait(
+    client: Client, runtime: RuntimeProcess, model: str
+) -> None:
+    background, called = [f"{model}-{number}" for number in range(15)], [f"{model}-called-{number}" for number in range(2)]
     begin = len(runtime.journal())
-    with runtime.holding(*(f"load:{name}" for name in names)):
-        for name in names:
+
+    def loading() -> list[str]:
+        return [line["model"] for line in runtime.seen("loadModel") if line["model"].startswith(model)]
+
+    with runtime.holding(*(f"load:{name}" for name in background + called)):
+        for name in background:
             client.register(name, load=True)
-        until(lambda: len([line for line in runtime.seen("loadModel") if line["model"] in names]) == 6)
-    until(lambda: all(client.status(name).status == Status.LOADED for name in names))
+        until(lambda: len(loading()) == 5)
+        for name in called:
+            client.register(name)
+        calls = [client.predicting(name) for name in called]
+        until(lambda: all(client.status(name).status == Status.LOADING for name in called))
+        until(lambda: len(loading()) == 6)
+        assert set(loading()[:5]) <= set(background)
+        assert loading()[5] in called
+    assert [call.result().results[0].category for call in calls] == [answer(name) for name in called]
+    until(lambda: all(client.status(name).status == Status.LOADED for name in background))
     assert max(line["loading"] for line in runtime.journal()[begin:]) == 6
+    assert set(loading()[5:7]) == set(called)
 
 
 def test_calls_for_other_models_pass_a_slow_load(single: Mesh, model: str) -> None:

@@ -147,7 +147,7 @@ def test_a_copy_that_the_runtime_forgot_is_cleared_and_loads_again_after_that() 
     assert stage.tell(RuntimeForgot(copy_id("m#1"))) == ["unload m#1"]
     assert stage.leave(call) == []
     assert stage.want("m") == []
-    assert stage.states() == {"m#2": "claiming", "m#1": "unloading"}
+    assert stage.states() == {"m#2": "queued", "m#1": "unloading"}
     assert stage.tell(RuntimeForgot(copy_id("m#1"))) == []
     assert stage.unloaded("m#1") == ["load m#2"]
 
