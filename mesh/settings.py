@@ -108,6 +108,17 @@ class Settings(BaseSettings):
         meaning="PEM files that client certificates are checked with; unset means the system's",
         unit="comma-separated",
     )
+    peer_tls: bool = _env("MM_ENABLE_SSL", default=True, meaning="with a TLS key, pods talk TLS to each other; false: plaintext")
+    peer_client_auth: bool = _env(
+        "MM_INTRACLUSTER_CLIENTAUTH", default=True, meaning="a pod that calls another shows its certificate; false: it need not"
+    )
+    peer_trust: Annotated[tuple[Path, ...], NoDecode] = _env(
+        "MM_INTERNAL_TRUST_CERTS",
+        "MM_TRUST_CERTS",
+        default=(),
+        meaning="PEM files, or folders of .pem and .crt files, that pods trust beside their own certificate chain and the cluster's",
+        unit="comma-separated",
+    )
 
     # Runtime
     runtime_port: Port | None = _env(
@@ -226,7 +237,7 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise Malformed("\n".join(_fault(item) for item in error.errors())) from None
 
-    @field_validator("labels", "tls_trust", mode="before")
+    @field_validator("labels", "tls_trust", "peer_trust", mode="before")
     @classmethod
     def _list(cls, value: Any) -> Any:
         return sorted(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
