@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 
 from mesh.core.ids import PodId
 from mesh.store.registry import LeadershipListener
+
+log = logging.getLogger(__name__)
 
 PREFIX = "_"
 """Before the pod's id in the name of its candidacy, as ModelMesh has it."""
@@ -57,4 +60,7 @@ class Election:
         if (leads := self.leads) != self._told:
             self._told = leads
             for listener in self._listeners:
-                listener(leads)
+                try:
+                    listener(leads)
+                except Exception:
+                    log.exception("a listener to the leadership failed; the others are told")
