@@ -1,4 +1,4 @@
-"""Whether a new pod proves itself: one on which too many first loads fail is not let into service, which halts a rollout (reference 9.7)."""
+"""Whether a new pod proves itself: one on which too many first loads fail is not let into service; that halts a rollout (reference 9.7)."""
 
 from __future__ import annotations
 
