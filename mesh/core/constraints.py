@@ -1,22 +1,32 @@
-"""Which labels a pod needs to hold a model of some type (`MM_TYPE_CONSTRAINTS`, reference 5.5)."""
+"""Which labels a pod needs to hold a model of some type, and which it had better have (`MM_TYPE_CONSTRAINTS`, reference 5.5)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mesh.core.errors import Malformed, NoRuntime
 
 DEFAULT_TYPE = "_default"
 """Stands for all types without an entry of their own."""
 
+Labels = tuple[str, ...]
+
+_PROHIBITED_WEIGHT = 4
+"""A pod that is closed to one more type is the better place for the others, as if four types fewer preferred it (reference 5.5)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """Required labels by type; without any, every type may go anywhere."""
+    """Required and preferred labels by type, sorted; without any, every type may go anywhere.
 
-    required: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    A pod must have all required labels of a type; it is preferred if it has any of the preferred ones, which never repeat required ones.
+    """
+
+    required: Mapping[str, Labels] = field(default_factory=dict)
+    preferred: Mapping[str, Labels] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> Constraints:
@@ -31,18 +41,65 @@ class Constraints:
             raise Malformed(f"type constraints are not JSON: {error}") from None
         if not isinstance(data, dict):
             raise Malformed(f"type constraints must be an object of types, not {type(data).__name__}")
-        required = {}
-        for name, entry in data.items():
-            labels = entry.get("required", []) if isinstance(entry, dict) else None
-            if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-                raise Malformed(f'type constraints of {name!r} must look like {{"required": ["label", ...]}}')
-            required[name] = tuple(sorted(set(labels)))
-        return cls(required)
+        required = {name: _labels(name, entry, "required") for name, entry in data.items()}
+        preferred = {name: _labels(name, entry, "preferred") for name, entry in data.items()}
+        return cls(
+            {name: tuple(sorted(labels)) for name, labels in required.items()},
+            {name: tuple(sorted(labels - required[name])) for name, labels in preferred.items()},
+        )
 
-    def refusal(self, model_type: str, labels: Sequence[str]) -> NoRuntime | None:
-        """The error for a type that pods with these labels cannot hold; its text is pinned (reference D.10)."""
-        needed = self.required.get(model_type, self.required.get(DEFAULT_TYPE, ()))
-        if set(needed) <= set(labels):
+    def needed(self, model_type: str) -> Labels:
+        """The labels that a pod must have for this type."""
+        return self.required.get(model_type, self.required.get(DEFAULT_TYPE, ()))
+
+    def fits(self, model_type: str, labels: Iterable[str]) -> bool:
+        """Whether a pod with these labels may hold models of this type."""
+        return set(self.needed(model_type)).issubset(labels)
+
+    def refusal(self, model_type: str, *pods: Sequence[str]) -> NoRuntime | None:
+        """The error for a type that none of some pods can hold; its text is pinned (reference D.10).
+
+        Args:
+            model_type: the model's type.
+            pods: the labels of each pod. Without any pod, a type that needs labels is refused.
+        """
+        needed = self.needed(model_type)
+        if not needed or any(self.fits(model_type, labels) for labels in pods):
             return None
         listed = ", ".join(needed)
         return NoRuntime(f"There are no running instances that meet the label requirements of type {model_type}: [{listed}]")
+
+    def favoured(self, model_type: str, kinds: Iterable[Labels]) -> frozenset[Labels]:
+        """Which kinds of pods a type had rather go to; empty if it has no preference.
+
+        Args:
+            model_type: the model's type.
+            kinds: the label sets of the pods that may hold it.
+
+        A type that names no preference leaves room for those that cannot choose: it prefers the pods that are closed to most other
+        types and that fewest types prefer (reference 5.5, inferred preferences).
+        """
+        kinds = frozenset(kinds)
+        wanted = self.preferred.get(model_type, self.preferred.get(DEFAULT_TYPE, ()) if model_type not in self.required else ())
+        if wanted:
+            return frozenset(kind for kind in kinds if not set(wanted).isdisjoint(kind))
+        scores = {kind: self._score(kind) for kind in kinds}
+        best, worst = max(scores.values(), default=0), min(scores.values(), default=0)
+        return frozenset(kind for kind, score in scores.items() if score == best > worst)
+
+    def _score(self, kind: Labels) -> int:
+        """How little the types of the configuration lose if a pod of this kind is taken."""
+        have, score = set(kind), 0
+        for name, needed in self.required.items():
+            if not have.issuperset(needed):
+                score += _PROHIBITED_WEIGHT
+            elif not have.isdisjoint(self.preferred.get(name, ())):
+                score -= 1
+        return score
+
+
+def _labels(name: str, entry: Any, prop: str) -> set[str]:
+    labels = entry.get(prop, []) if isinstance(entry, dict) else None
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise Malformed(f'type constraints of {name!r} must look like {{"{prop}": ["label", ...]}}')
+    return set(labels)
