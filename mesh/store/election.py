@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from mesh.core.ids import PodId
 from mesh.store.registry import LeadershipListener
@@ -14,13 +15,20 @@ PREFIX = "_"
 """Before the pod's id in the name of its candidacy, as ModelMesh has it."""
 
 
+class Candidacy(NamedTuple):
+    """One candidate's entry: the revision that created it, and the lease that it lives under, if the store has leases."""
+
+    created: int
+    lease: int = 0
+
+
 class Election:
     """What follows from the candidates there are; asked again whenever they, or the own session, change."""
 
-    def __init__(self, candidates: Mapping[str, int], lives: Callable[[], bool]) -> None:
+    def __init__(self, candidates: Mapping[str, Candidacy], lives: Callable[[Candidacy], bool]) -> None:
         """Args:
-        candidates: mirror of the candidacies, name to the revision that created it.
-        lives: whether the own session is certain to live.
+        candidates: mirror of the candidacies by name.
+        lives: whether the own one is certain to be there still; the mirror may show what is gone.
         """
         self._candidates, self._lives = candidates, lives
         self._me: PodId | None = None
@@ -29,12 +37,12 @@ class Election:
 
     @property
     def leader(self) -> PodId | None:
-        """Whose candidacy is the oldest; not this pod if its session may be over."""
-        first = min(self._candidates, key=self._candidates.__getitem__, default=None)
-        if first is None:
+        """Whose candidacy is the oldest; None if it is this pod's and may be gone."""
+        if not self._candidates:
             return None
-        leader = PodId(first.removeprefix(PREFIX))
-        return None if leader == self._me and not self._lives() else leader
+        name, first = min(self._candidates.items(), key=lambda item: item[1].created)
+        leader = PodId(name.removeprefix(PREFIX))
+        return None if leader == self._me and not self._lives(first) else leader
 
     @property
     def leads(self) -> bool:

@@ -13,7 +13,7 @@ from mesh.core.errors import MeshError
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.records import AliasRecord, ModelRecord
-from mesh.store.election import Election
+from mesh.store.election import Candidacy, Election
 from mesh.store.registry import AliasListener, InstanceListener, LeadershipListener, LossListener, ModelListener, ParameterListener
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class MemoryRegistry:
         self._listeners: dict[str, list[Callable[[Any, Any], None]]] = {table: [] for table in _TABLES}
         self._versions: dict[_Key, int] = {}
         self._news: deque[list[tuple[_Key, _Cell]]] = deque()
-        self._election = Election(self._tables[_CANDIDATES], lambda: True)
+        self._election = Election(self._tables[_CANDIDATES], lambda _: True)
         self._listeners[_CANDIDATES].append(lambda _name, _since: self._election.look())
         self._closed = False
         self._store.join(self)
@@ -179,7 +179,7 @@ class MemoryRegistry:
         """Makes this pod a candidate until `close`."""
         key = (_CANDIDATES, self._election.stand(pod))
         # Standing again does not lose the place.
-        await self._put(key, lambda: self._store.get(key).record or self._store.next_revision)
+        await self._put(key, lambda: self._store.get(key).record or Candidacy(self._store.next_revision))
 
     async def close(self) -> None:
         """Ends what this pod published."""

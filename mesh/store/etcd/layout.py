@@ -12,6 +12,7 @@ import orjson
 from mesh.core.errors import Malformed
 from mesh.core.instances import instance_from_json, instance_to_json
 from mesh.core.records import alias_from_json, alias_to_json, model_from_json, model_to_json
+from mesh.store.election import Candidacy
 
 _STAMP = "w"
 """Our addition to every record: which write made this version. A writer that lost etcd's answer knows its own write by it."""
@@ -31,8 +32,8 @@ ALIASES = Table("vmodels", alias_from_json, alias_to_json)
 INSTANCES = Table("instances", instance_from_json, instance_to_json)
 PARAMETERS = Table("config", str, dict)
 """Plain text, written by operators only."""
-CANDIDATES = Table("leaderLatch", int, dict)
-"""Who stands for leader; what counts is the revision that created the key, which is the record here."""
+CANDIDATES = Table("leaderLatch", str, dict)
+"""Who stands for leader; not the value counts but the key's age and lease, which are the record here."""
 
 TABLES = {table.name: table for table in (MODELS, ALIASES, INSTANCES, PARAMETERS, CANDIDATES)}
 
@@ -44,6 +45,7 @@ class Raw(NamedTuple):
     revision: int
     value: bytes | None
     created: int = 0
+    lease: int = 0
 
 
 class Change(NamedTuple):
@@ -92,7 +94,7 @@ def encode(table: Table, record: Any, stamp: str) -> bytes:
 
 def _record(table: Table, raw: Raw) -> Any:
     if table is CANDIDATES:
-        return raw.created
+        return Candidacy(raw.created, raw.lease)
     if table is PARAMETERS:
         return (raw.value or b"").decode()
     data = orjson.loads(raw.value or b"")

@@ -13,7 +13,7 @@ from mesh.core.errors import Failed, MeshError, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord, instance_to_json
 from mesh.core.records import AliasRecord, ModelRecord
-from mesh.store.election import Election
+from mesh.store.election import Candidacy, Election
 from mesh.store.etcd.connection import Connection
 from mesh.store.etcd.layout import ALIASES, CANDIDATES, INSTANCES, MODELS, PARAMETERS, Layout, Table
 from mesh.store.etcd.mirror import Mirror, Version
@@ -29,7 +29,7 @@ WATCH_PATIENCE = 1.0
 RENEWED_PATIENCE = 2.5
 """Seconds in which that one is to bring it; then it is shown without, and listeners are not told what others wrote before it."""
 LOOK_EVERY = 1.0
-"""Seconds between looks at whether a lease that may have run out lives again."""
+"""Seconds between looks at whether a lease that may have run out lives after all."""
 _LONGEST_PAUSE = 0.1
 
 
@@ -43,7 +43,7 @@ class EtcdRegistry:
         self._mirror = Mirror()
         self._watcher = Watcher(connection, layout, self._mirror)
         self._writer = Writer(connection, layout)
-        self._election = Election(self._mirror.tables[CANDIDATES.name], lambda: session.certain > 0)
+        self._election = Election(self._mirror.tables[CANDIDATES.name], self._stands)
         self._look: asyncio.TimerHandle | None = None
         for table in (INSTANCES, CANDIDATES):
             self._mirror.listeners[table.name].append(self._renewer(table))
@@ -173,8 +173,11 @@ class EtcdRegistry:
         if not await self._mirror.reached(revision, RENEWED_PATIENCE):
             self._mirror.fold(outcome.changes)
 
+    def _stands(self, candidacy: Candidacy) -> bool:
+        return self._session.certain > 0 and self._session.lease == candidacy.lease
+
     def _look_again(self) -> None:
-        """Notices a lease that may have run out while etcd is away, and one that lives again."""
+        """Notices a lease that may have run out while etcd is away, and one that turns out to live."""
         self._election.look()
         certain = self._session.certain
         self._look = asyncio.get_running_loop().call_later(certain if certain > 0 else LOOK_EVERY, self._look_again)

@@ -187,7 +187,7 @@ class Watcher:
                 raise
             revision = revision or page.header.revision
             self._cluster = page.header.cluster_id
-            found.extend(Raw(kv.key, kv.mod_revision, kv.value, kv.create_revision) for kv in page.kvs)
+            found.extend(Raw(kv.key, kv.mod_revision, kv.value, kv.create_revision, kv.lease) for kv in page.kvs)
             if not page.more:
                 return revision, found
             start = page.kvs[-1].key + b"\0"
@@ -234,7 +234,8 @@ def _differences(found: list[Raw], known: dict[bytes, int], revision: int) -> li
 
 def _raw(event: Any) -> Raw:
     deleted = event.type == rpc.Event.DELETE
-    return Raw(event.kv.key, event.kv.mod_revision, None if deleted else event.kv.value, event.kv.create_revision)
+    kv = event.kv
+    return Raw(kv.key, kv.mod_revision, None if deleted else kv.value, kv.create_revision, kv.lease)
 
 
 def _text(error: aio.AioRpcError | MeshError | TimeoutError) -> str:

@@ -71,6 +71,7 @@ async def test_what_a_pod_only_read_must_hold_against_others(store: Store) -> No
     pods = [await store.open() for _ in range(2)]
     await pods[0].change(create("a"))
     await pods[0].change(create("b"))
+    await eventually(lambda: len(pods[1].models) == 2)
     edits = [CountIfFewer(*names, limit=5) for _ in range(8) for names in (("a", "b"), ("b", "a"))]
     refusals = await asyncio.gather(*(pods[number % 2].change(edit) for number, edit in enumerate(edits)))
     assert sum(isinstance(refusal, Referenced) for refusal in refusals) == 11
