@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mesh.core.errors import Code
+from mesh.core.hops import Hop
 from mesh.core.ids import AliasId, ModelId
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -35,6 +36,7 @@ class Call:
         target: what it names, if the door knows already; None lets the dataplane rules find it in metadata or payload.
         deadline: on the event loop's clock, in seconds; None if the caller has none.
         balanced: the caller spreads its calls over pods itself (`mm-balanced: true`).
+        hop: why another pod passed it on; None for a call of a client.
     """
 
     method: str
@@ -42,6 +44,7 @@ class Call:
     target: Target | None = None
     deadline: float | None = None
     balanced: bool = False
+    hop: Hop | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from typing import TypeGuard
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol, TypeGuard
 
 import grpc
 from grpc import aio
@@ -19,10 +19,15 @@ _METHODS_KEPT = 256
 
 
 class Exchange:
-    """Calls of any method on one channel; payloads stay bytes."""
+    """Calls of any method on one channel; payloads stay bytes.
 
-    def __init__(self, channel: aio.Channel) -> None:
-        self._channel = channel
+    Args:
+        channel: to whoever answers.
+        passes: what of an answer's headers and trailers is told.
+    """
+
+    def __init__(self, channel: aio.Channel, passes: Callable[[Metadata], Metadata] = from_runtime) -> None:
+        self._channel, self._passes = channel, passes
         self._unary: OrderedDict[str, aio.UnaryUnaryMultiCallable[bytes, bytes]] = OrderedDict()
 
     async def unary(self, method: str, payload: bytes, metadata: Metadata, timeout: float | None) -> Answer:
@@ -34,14 +39,15 @@ class Exchange:
         call = self._method(method)(payload, timeout=timeout, metadata=aio.Metadata(*metadata))
         try:
             reply = await call
-            return Answer(reply, plain(await call.initial_metadata()), plain(await call.trailing_metadata()))
+            headers, trailers = await call.initial_metadata(), await call.trailing_metadata()
+            return Answer(reply, self._passes(_pairs(headers)), self._passes(_pairs(trailers)))
         except aio.AioRpcError as error:
-            raise status_of(error) from None
+            raise _status_of(error, self._passes) from None
 
     def stream(self, method: str, requests: AsyncIterator[bytes], metadata: Metadata, timeout: float | None) -> StreamCall:
         """Any number of messages each way."""
         multi: aio.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(f"/{method}")
-        return StreamCall(multi(timeout=timeout, metadata=aio.Metadata(*metadata)), requests)
+        return StreamCall(multi(timeout=timeout, metadata=aio.Metadata(*metadata)), requests, self._passes)
 
     def ask(self, method: str, payload: bytes, metadata: Metadata, timeout: float | None) -> StreamCall:
         """One message there, any number back.
@@ -49,7 +55,7 @@ class Exchange:
         A status that comes before the request is written gets lost where gRPC writes messages one by one; not so here.
         """
         multi: aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(f"/{method}")
-        return StreamCall(multi(payload, timeout=timeout, metadata=aio.Metadata(*metadata)))
+        return StreamCall(multi(payload, timeout=timeout, metadata=aio.Metadata(*metadata)), None, self._passes)
 
     def _method(self, method: str) -> aio.UnaryUnaryMultiCallable[bytes, bytes]:
         found = self._unary.get(method)
@@ -60,14 +66,33 @@ class Exchange:
         return found
 
 
+class Answering(Protocol):
+    """The answering side of a stream, wherever it goes."""
+
+    headers: Metadata
+    """Known with the first message or the end."""
+    trailers: Metadata
+    """Known with the end."""
+
+    async def next(self) -> bytes | None:
+        """The next response message; None after the last. Raises what ended the stream instead."""
+        ...
+
+    def cancel(self) -> None:
+        """Ends the stream from this side; has to be called at its end, too. Doing it again changes nothing."""
+        ...
+
+
 _Streaming = aio.StreamStreamCall[bytes, bytes] | aio.UnaryStreamCall[bytes, bytes]
 
 
 class StreamCall:
     """One stream; requests that are still to come are pumped by a task of its own."""
 
-    def __init__(self, call: _Streaming, requests: AsyncIterator[bytes] | None = None) -> None:
-        self._call = call
+    def __init__(
+        self, call: _Streaming, requests: AsyncIterator[bytes] | None, passes: Callable[[Metadata], Metadata] = from_runtime
+    ) -> None:
+        self._call, self._passes = call, passes
         self._fault: MeshError | None = None
         self._pump = asyncio.get_running_loop().create_task(self._send(call, requests)) if _takes_more(call) and requests else None
         self.headers: Metadata = ()
@@ -83,20 +108,20 @@ class StreamCall:
         try:
             message = await self._call.read()
             if isinstance(message, bytes):
-                self.headers = self.headers or plain(await self._call.initial_metadata())
+                self.headers = self.headers or self._passes(_pairs(await self._call.initial_metadata()))
                 return message
             await self._end()
             return None
         except aio.AioRpcError as error:
-            raise self._fault or status_of(error) from None
+            raise self._fault or _status_of(error, self._passes) from None
         except asyncio.CancelledError:
             if self._fault is not None:
                 raise self._fault from None
             raise
 
     async def _end(self) -> None:
-        self.headers = self.headers or plain(await self._call.initial_metadata())
-        self.trailers = plain(await self._call.trailing_metadata())
+        self.headers = self.headers or self._passes(_pairs(await self._call.initial_metadata()))
+        self.trailers = self._passes(_pairs(await self._call.trailing_metadata()))
         code = await self._call.code()
         if self._fault is not None:
             raise self._fault
@@ -126,11 +151,10 @@ def _takes_more(call: _Streaming) -> TypeGuard[aio.StreamStreamCall[bytes, bytes
     return isinstance(call, aio.StreamStreamCall)
 
 
-def plain(metadata: object) -> Metadata:
-    """gRPC's metadata as pairs, without what belongs to the transport."""
-    return from_runtime(tuple((str(key), value) for key, value in metadata or ()))  # type: ignore[attr-defined]
+def _pairs(metadata: object) -> Metadata:
+    return tuple((str(key), value) for key, value in metadata or ())  # type: ignore[attr-defined]
 
 
-def status_of(error: aio.AioRpcError) -> RuntimeStatus:
-    """A status that was answered, with its trailers."""
-    return RuntimeStatus(Code[error.code().name], error.details() or "", plain(error.initial_metadata()), plain(error.trailing_metadata()))
+def _status_of(error: aio.AioRpcError, passes: Callable[[Metadata], Metadata]) -> RuntimeStatus:
+    headers, trailers = passes(_pairs(error.initial_metadata())), passes(_pairs(error.trailing_metadata()))
+    return RuntimeStatus(Code[error.code().name], error.details() or "", headers, trailers)

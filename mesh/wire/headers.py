@@ -18,8 +18,13 @@ RETRY_LOAD = "mesh-retry-load"
 """Our addition: with `true`, `setVModel` forgets that the target failed to load. Sent when a user applies a document again."""
 BALANCED, REQUIRED = "mm-balanced", "mm-required"
 
-_OWN_PREFIXES = ("mm-", "grpc-")
-_OWN_NAMES = frozenset({LEGACY_MODEL, "content-type", "user-agent", "te"})
+HOP_PREFIXES = ("mesh-hop", "mesh-pod", "mesh-load", "mesh-error")
+"""What pods say to each other beside a call or its answer (`mesh.wire.hops`)."""
+TRANSPORT = frozenset({"content-type", "user-agent", "te"})
+"""Belong to one connection."""
+
+_OWN_PREFIXES = ("mm-", "grpc-", *HOP_PREFIXES)
+_OWN_NAMES = frozenset({LEGACY_MODEL, *TRANSPORT})
 
 
 def target_of(metadata: Metadata) -> Target | None:
