@@ -142,6 +142,11 @@ class Settings(BaseSettings):
         "KV_STORE", default="", meaning="etcd:<file or endpoints>; unset means a registry in memory, for a mesh of one pod"
     )
     kv_prefix: str = _env("MM_KVSTORE_PREFIX", default="tas-runtime", meaning="first part of the registry's keys")
+    kv_read_only: bool = _env(
+        "KV_READ_ONLY",
+        default=False,
+        meaning="pods change nothing in the registry but their own copies, as while it moves to another store",
+    )
 
     # Requests
     dataplane_config: str = _env(
@@ -266,6 +271,8 @@ class Settings(BaseSettings):
             raise ValueError("MM_TLS_PRIVATE_KEY_PATH and MM_TLS_KEY_CERT_PATH go together; only one is set")
         if self.tls_client_auth != "NONE" and not self.tls_key:
             raise ValueError("MM_TLS_CLIENT_AUTH needs MM_TLS_PRIVATE_KEY_PATH and MM_TLS_KEY_CERT_PATH")
+        if self.kv_read_only and not self.kv_store:
+            raise ValueError("KV_READ_ONLY needs KV_STORE: a registry in memory would stay empty")
         if "/" in self.service_name:
             raise ValueError("MM_SERVICE_NAME must not contain '/'")
         return self
