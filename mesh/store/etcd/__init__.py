@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mesh.core.errors import Malformed
+from mesh.core.ids import PodId
 from mesh.settings import Settings
 from mesh.store.etcd.configuration import parse
 from mesh.store.etcd.connection import Connection
@@ -17,7 +18,7 @@ async def open_etcd(settings: Settings, *, ttl: int = TTL) -> EtcdRegistry:
     """The registry that `KV_STORE` names, its mirrors complete.
 
     Args:
-        settings: `kv_store`, `kv_prefix` and `service_name` are used.
+        settings: `kv_store`, `kv_prefix`, `kv_read_only`, `service_name` and `instance_id` are used.
         ttl: seconds that this pod's record outlives a crash.
 
     Raises:
@@ -28,7 +29,10 @@ async def open_etcd(settings: Settings, *, ttl: int = TTL) -> EtcdRegistry:
     if not settings.service_name:
         raise Malformed("MM_SERVICE_NAME is not set; it is part of every key of the registry in etcd")
     layout = Layout(configuration.root, settings.kv_prefix, settings.service_name)
-    registry = EtcdRegistry(Connection(configuration), layout, Session(configuration, ttl=ttl))
+    pod = PodId(settings.instance_id)
+    registry = EtcdRegistry(
+        Connection(configuration), layout, Session(configuration, ttl=ttl), read_only_for=pod if settings.kv_read_only else None
+    )
     try:
         await registry.start()
     except BaseException:

@@ -20,6 +20,7 @@ from mesh.store.etcd.mirror import Mirror, Version
 from mesh.store.etcd.session import Session
 from mesh.store.etcd.watching import Watcher
 from mesh.store.etcd.writing import Attempt, Outcome, Writer
+from mesh.store.read_only import OwnCopiesOnly
 from mesh.store.registry import AliasListener, InstanceListener, LeadershipListener, LossListener, ModelListener, ParameterListener
 
 MOST_TRIES = 100
@@ -36,9 +37,12 @@ _LONGEST_PAUSE = 0.1
 class EtcdRegistry:
     """Mirrors, changes and ephemeral records over one etcd. Made by `open_etcd`."""
 
-    read_only = False
-
-    def __init__(self, connection: Connection, layout: Layout, session: Session) -> None:
+    def __init__(self, connection: Connection, layout: Layout, session: Session, *, read_only_for: PodId | None = None) -> None:
+        """Args:
+        connection, layout, session: the etcd, the keys of the mesh, the keys that end with this pod.
+        read_only_for: only what this pod writes of its own copies is taken; None takes every change.
+        """
+        self._read_only_for = read_only_for
         self._connection, self._layout, self._session = connection, layout, session
         self._mirror = Mirror()
         self._watcher = Watcher(connection, layout, self._mirror)
@@ -57,6 +61,11 @@ class EtcdRegistry:
         """
         await self._connection.check(self._layout.base)
         await self._watcher.start()
+
+    @property
+    def read_only(self) -> bool:
+        """Whether only changes of own copies are taken."""
+        return self._read_only_for is not None
 
     @property
     def models(self) -> Mapping[ModelId, ModelRecord]:
@@ -120,6 +129,7 @@ class EtcdRegistry:
             StoreUnavailable: etcd does not answer, or others change the same records without end; nothing is known to be written.
         """
         fresh: dict[bytes, Version] = {}
+        edit = edit if self._read_only_for is None else OwnCopiesOnly(edit, self._read_only_for)
         for conflicts in range(MOST_TRIES):
             attempt = Attempt(self._layout, self._mirror, fresh)
             try:
