@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from typing import Any
 
 import grpc
 
-from mesh.doors.grpc.status import Context, abort
+from mesh.doors.grpc.status import Context, Farewell, abort, silent
 from mesh.doors.ports import Serving
 from mesh.wire.call import Call, Metadata
 from mesh.wire.headers import balanced
@@ -17,57 +17,64 @@ from mesh.wire.shapes import shape_of
 
 
 class Proxy(grpc.GenericRpcHandler):
-    """Answers whatever no other handler does; a method that is known to be unary gets the cheaper handler."""
+    """Answers whatever no other handler does; a method that is known to be unary gets the cheaper handler.
 
-    def __init__(self, serving: Serving) -> None:
-        self._serving = serving
+    Args:
+        serving: carries out the calls.
+        read: reads a call from its method and context; may raise a `MeshError`, which ends the call.
+        farewell: what is added to the end of each answer.
+    """
+
+    def __init__(self, serving: Serving, read: Callable[[str, Context], Call] | None = None, farewell: Farewell = silent) -> None:
+        self._serving, self._read, self._farewell = serving, read or call_of, farewell
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """A handler for the method; the same one serves all calls of it."""
         method = handler_call_details.method.removeprefix("/")
         if shape_of(method).unary:
-            return grpc.unary_unary_rpc_method_handler(_Unary(self._serving, method).answer)
-        return grpc.stream_stream_rpc_method_handler(_Stream(self._serving, method).answer)
+            return grpc.unary_unary_rpc_method_handler(_Unary(self._serving, method, self._read, self._farewell).answer)
+        return grpc.stream_stream_rpc_method_handler(_Stream(self._serving, method, self._read, self._farewell).answer)
 
 
-class _Unary:
-    """Calls of one unary method."""
+class _Method:
+    """Calls of one method."""
 
-    def __init__(self, serving: Serving, method: str) -> None:
-        self._serving, self._method = serving, method
+    def __init__(self, serving: Serving, method: str, read: Callable[[str, Context], Call], farewell: Farewell) -> None:
+        self._serving, self._method, self._read, self._farewell = serving, method, read, farewell
 
+    def _end(self, context: Context, trailers: Metadata) -> None:
+        trailers = (*trailers, *self._farewell(None))
+        if trailers:
+            context.set_trailing_metadata(trailers)
+
+
+class _Unary(_Method):
     async def answer(self, payload: bytes, context: Context) -> bytes:
         """One message in, one out."""
         try:
-            answer = await self._serving.unary(call_of(self._method, context), payload)
+            answer = await self._serving.unary(self._read(self._method, context), payload)
         except Exception as error:
-            await abort(context, error)
+            await abort(context, error, farewell=self._farewell)
         if answer.headers:
             await context.send_initial_metadata(answer.headers)
-        if answer.trailers:
-            context.set_trailing_metadata(answer.trailers)
+        self._end(context, answer.trailers)
         return answer.payload
 
 
-class _Stream:
-    """Calls of one streaming or unknown method."""
-
-    def __init__(self, serving: Serving, method: str) -> None:
-        self._serving, self._method = serving, method
-
+class _Stream(_Method):
     async def answer(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
         """Any number of messages both ways."""
         answered = False
         try:
-            stream = await self._serving.stream(call_of(self._method, context), requests)
+            stream = await self._serving.stream(self._read(self._method, context), requests)
             with closing(stream):
                 await context.send_initial_metadata(stream.headers)
                 answered = True
                 async for message in stream:
                     yield message
         except Exception as error:
-            await abort(context, error, answered=answered)
-        context.set_trailing_metadata(stream.trailers)
+            await abort(context, error, answered=answered, farewell=self._farewell)
+        self._end(context, stream.trailers)
 
 
 def call_of(method: str, context: Context) -> Call:

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
-from mesh.core.errors import Malformed, MeshError
+from mesh.core.errors import Bug, Malformed, MeshError
 from mesh.wire.call import Metadata, RuntimeStatus
 
 log = logging.getLogger(__name__)
@@ -22,8 +22,16 @@ LONGEST_MESSAGE = 4096
 
 Method = Callable[[Any, Context], Awaitable[Message]]
 
+Farewell = Callable[[Exception | None], Metadata]
+"""What a door adds to the end of each answer; told the error that ends it, None for OK."""
 
-def unary(method: Method, request: type[Message]) -> grpc.RpcMethodHandler[Any, Any]:
+
+def silent(_: Exception | None) -> Metadata:
+    """Adds nothing."""
+    return ()
+
+
+def unary(method: Method, request: type[Message], farewell: Farewell = silent) -> grpc.RpcMethodHandler[Any, Any]:
     """A handler that takes and gives messages; garbage and errors become a status here."""
 
     async def answer(payload: bytes, context: Context) -> bytes:
@@ -32,32 +40,38 @@ def unary(method: Method, request: type[Message]) -> grpc.RpcMethodHandler[Any, 
                 message = request.FromString(payload)
             except DecodeError as error:
                 raise Malformed(f"the request is not a {request.DESCRIPTOR.full_name}: {error}") from None
-            return (await method(message, context)).SerializeToString()
+            answer = (await method(message, context)).SerializeToString()
         except Exception as error:
-            await abort(context, error)
+            await abort(context, error, farewell=farewell)
+        trailers = farewell(None)
+        if trailers:
+            context.set_trailing_metadata(trailers)
+        return answer
 
     return grpc.unary_unary_rpc_method_handler(answer)
 
 
-async def abort(context: Context, error: Exception, *, answered: bool = False) -> Never:
+async def abort(context: Context, error: Exception, *, answered: bool = False, farewell: Farewell = silent) -> Never:
     """Ends the call with the status of an error; a runtime's own passes with its details and trailers.
 
     Args:
         context: the call.
         error: any.
         answered: whether headers or messages were sent already.
+        farewell: what the door adds.
     """
+    trailers: Metadata = ()
     if isinstance(error, RuntimeStatus):
         if error.headers and not answered:
             await context.send_initial_metadata(_pairs(error.headers))
-        code, details, trailers = error.code.name, error.details, _pairs(error.trailers)
-    elif isinstance(error, MeshError):
-        code, details, trailers = error.code.name, _fitting(error.message), ()
+        code, details, trailers = error.code.name, error.details, error.trailers
     else:
-        number = uuid.uuid4().hex[:12]
-        log.error("unexpected error %s", number, exc_info=error)
-        code, details, trailers = "INTERNAL", f"unexpected error {number}; the router's log has the cause", ()
-    await context.abort(grpc.StatusCode[code], details, trailers)
+        if not isinstance(error, MeshError):
+            number = uuid.uuid4().hex[:12]
+            log.error("unexpected error %s", number, exc_info=error)
+            error = Bug(f"unexpected error {number}; the router's log has the cause")
+        code, details = error.code.name, _fitting(error.message)
+    await context.abort(grpc.StatusCode[code], details, _pairs((*trailers, *farewell(error))))
 
 
 def _fitting(message: str) -> str:
