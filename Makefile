@@ -5,7 +5,7 @@ export PYTHONDONTWRITEBYTECODE ?=
 BIN := .venv/bin
 SOURCES := mesh runtime_adapters tests protos examples benchmarks
 
-.PHONY: setup demo up test lint types layers proof docs unit conformance integration packages protocols clean help
+.PHONY: setup demo up test lint types layers proof docs environments unit conformance integration protocols clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -32,7 +32,7 @@ protocols: setup  ## generate mesh/protocols again
 	@$(BIN)/python protos/build.py
 
 test: setup  ## every check and every test; the first time it also makes the environments of model servers and stores
-	@$(MAKE) --no-print-directory lint types layers proof unit conformance integration
+	@$(MAKE) --no-print-directory lint types layers environments proof unit conformance integration
 
 lint: setup  ## style
 	@$(BIN)/ruff check $(SOURCES)
@@ -48,13 +48,14 @@ layers: setup  ## arrows between the layers point down
 unit: setup  ## pure tests, with full coverage of the core
 	@$(BIN)/pytest -q tests/unit --cov=mesh.core --cov-branch --cov-report=term
 
-packages:
+environments: setup  ## all that tests have installed for them: model servers, stores, clients, commands
 	@environments/debian.sh curl=curl openssl=openssl
+	@$(BIN)/python -m tests.support.environments
 
-conformance: setup packages  ## ModelMesh's behaviours, a real router against a scripted runtime
+conformance: environments  ## ModelMesh's behaviours, a real router against a scripted runtime
 	@$(BIN)/pytest -q tests/conformance tests/support
 
-integration: setup packages  ## real model servers, stores and clients
+integration: environments  ## real model servers, stores and clients
 	@$(BIN)/pytest -q tests/integration
 
 docs: setup  ## write the generated pages again

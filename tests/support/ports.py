@@ -1,19 +1,27 @@
-"""Ports that nobody listens on."""
+"""Ports that nobody listens on, and one that somebody does."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+
+_kept: list[socket.socket] = []
+"""Bound until this process ends, and never listening. The system gives such a port to nobody who asks for any, so tests that run at once
+get different ones, also while a server is not started yet or is down. A server that reuses addresses, as all do here, can bind it.
+"""
 
 
 def free(count: int = 1) -> list[int]:
-    """So many different ports of 127.0.0.1 that were free a moment ago, for servers that cannot choose one themselves."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [int(item.getsockname()[1]) for item in sockets]
+    """So many different ports of 127.0.0.1, for servers that cannot choose one themselves."""
+    found = []
+    for _ in range(count):
+        kept = socket.socket()
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        _kept.append(kept)
+        found.append(int(kept.getsockname()[1]))
+    return found
 
 
 @contextmanager

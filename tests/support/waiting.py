@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds until a condition counts as never fulfilled; generous, because machines that run tests are slow at times."""
 PAUSE = 0.01
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from mesh.local.environments import ensure
 from tests.integration.models.stack import MODELS, Stack, service
+from tests.support import environments
 
 MODEL = "sklearn-mnist"
 
 
 @pytest.fixture(scope="session")
 def clients() -> Path:
-    """The interpreter of the clients' environment, made on first use."""
-    return ensure("clients") / "bin" / "python"
+    """The interpreter of the clients' environment."""
+    return environments.made("clients") / "bin" / "python"
 
 
 @pytest.fixture(scope="package")

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from mesh.local.environments import ensure
 from mesh.store.etcd import EtcdRegistry, open_etcd
 from tests.integration.etcd.server import Etcd, settings
+from tests.support import environments
 
 Opener = Callable[..., Awaitable[EtcdRegistry]]
 
 
 @pytest.fixture(scope="session")
 def environment() -> Path:
-    return ensure("etcd")
+    return environments.made("etcd")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from typing import Literal
 from mesh.settings import Settings
 from tests.support import ports
 from tests.support.waiting import until
+
+START = 120.0
+"""Seconds that a node gets to start: many times what it takes."""
 
 
 class Etcd:
@@ -38,7 +42,7 @@ class Etcd:
 
     def start(self) -> None:
         self.launch()
-        until(self.healthy, "etcd is healthy", within=30)
+        until(self.healthy, "etcd is healthy", within=START)
 
     def launch(self) -> None:
         """Starts it, and does not wait."""
@@ -96,7 +100,17 @@ class Etcd:
     def healthy(self) -> bool:
         assert self._process
         assert self._process.poll() is None, (self.folder / "etcd.log").read_text()[-3000:]
+        if not self._listens():
+            # Asked too early, etcdctl waits a second before it tries again.
+            return False
         return "is healthy" in (done := self._ctl("endpoint", "health")).stdout + done.stderr
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port)).close()
+        except OSError:
+            return False
+        return True
 
     def _ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(self._binaries / "etcdctl"), f"--endpoints={self.scheme}://{self.address}", *self.client, *arguments]

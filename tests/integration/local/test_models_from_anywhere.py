@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from mesh.local import environments
 from tests.integration.local.rig import BODY, EXAMPLES, Shell
-from tests.integration.storage import servers
+from tests.integration.storage.servers import Bucket, WebServer
 
 MODEL = (EXAMPLES / "models" / "mnist-svm.joblib").read_bytes()
 
@@ -40,20 +39,18 @@ class Anywhere(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def anywhere(mlserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Anywhere]:
-    environment, folder = environments.ensure("storage"), tmp_path_factory.mktemp("anywhere")
+def anywhere(mlserver: Path, stores: Mapping[str, Bucket], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Anywhere]:
+    folder = tmp_path_factory.mktemp("anywhere")
     shell = Shell.fresh(folder)
     (folder / "keys").mkdir()
     with ExitStack() as stack:
-        web = servers.WebServer()
+        web = WebServer()
         stack.callback(web.close)
         web.files["/sklearn/mnist-svm.joblib"] = MODEL
         entries: dict[str, dict[str, str]] = {"web": {"type": "http", "url": web.url}}
-        for key, store in (("localMinIO", servers.s3), ("localGCS", servers.gcs), ("localAzure", servers.azure)):
-            (folder / key).mkdir()
-            bucket = stack.enter_context(store(environment, folder / key))
-            bucket.put({"sklearn/mnist-svm.joblib": MODEL})
-            entries[key] = bucket.entry
+        for key, kind in (("localMinIO", "s3"), ("localGCS", "gcs"), ("localAzure", "azure")):
+            stores[kind].put({"sklearn/mnist-svm.joblib": MODEL})
+            entries[key] = stores[kind].entry
         entries["wrongSecret"] = {**entries["localMinIO"], "secret_access_key": "not the secret"}
         for key, entry in entries.items():
             (folder / "keys" / key).write_text(json.dumps(entry))

@@ -1,4 +1,4 @@
-"""MLServer of the pinned environment, made on first use."""
+"""MLServer of the pinned environment, and the adapter before it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from mesh.local.environments import ensure
 from tests.integration.mlserver_adapter.rig import MODELS, Rig
+from tests.support import environments
 
 RigMaker = Callable[..., Rig]
 
 
 @pytest.fixture(scope="session")
 def environment() -> Path:
-    return ensure("mlserver")
+    return environments.made("mlserver")
 
 
 @pytest.fixture(scope="module")

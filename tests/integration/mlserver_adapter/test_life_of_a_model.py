@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Mapping
 
 import grpc
 import pytest
 
-from mesh.local.environments import ensure
 from mesh.protocols import inference_pb2 as v2
 from mesh.protocols import model_runtime_pb2 as spi
 from tests.integration.mlserver_adapter.rig import BUFFER, MEMORY, MODELS, SERVING, TIMEOUT, Rig, load_request
-from tests.integration.storage import servers
-from tests.integration.storage.servers import WebServer
+from tests.integration.storage.servers import Bucket, WebServer
 
-pytestmark = [pytest.mark.mlserver, pytest.mark.timeout(600)]  # the first test may have to make the environment
+pytestmark = pytest.mark.mlserver
 
 EIGHT = [
     *(0, 0, 1, 11, 14, 15, 3, 0, 0, 1, 13, 16, 12, 16, 8, 0, 0, 8, 16, 4, 6, 16, 5, 0, 0, 5, 15, 11, 13, 14, 0, 0),
@@ -200,16 +198,16 @@ def test_a_model_comes_over_http(rig: Rig) -> None:
     assert rig.files() == set()
 
 
-def test_a_model_comes_from_an_s3_server_by_its_storage_key(rig: Rig, tmp_path: Path) -> None:
-    with servers.s3(ensure("storage"), tmp_path) as bucket:
-        bucket.put({"sklearn/mnist-svm.joblib": (MODELS / "mnist-svm.joblib").read_bytes()})
-        (rig.config / "localMinIO").write_text(json.dumps(bucket.entry))
-        rig.load("from-s3", "sklearn/mnist-svm.joblib", "sklearn", storage_key="localMinIO", storage_params={})
-        assert list(rig.infer("from-s3", EIGHT).outputs[0].contents.int64_contents) == [8]
-        rig.unload("from-s3")
+def test_a_model_comes_from_an_s3_server_by_its_storage_key(rig: Rig, stores: Mapping[str, Bucket]) -> None:
+    bucket = stores["s3"]
+    bucket.put({"sklearn/mnist-svm.joblib": (MODELS / "mnist-svm.joblib").read_bytes()})
+    (rig.config / "localMinIO").write_text(json.dumps(bucket.entry))
+    rig.load("from-s3", "sklearn/mnist-svm.joblib", "sklearn", storage_key="localMinIO", storage_params={})
+    assert list(rig.infer("from-s3", EIGHT).outputs[0].contents.int64_contents) == [8]
+    rig.unload("from-s3")
 
-        (rig.config / "localMinIO").write_text(json.dumps({**bucket.entry, "secret_access_key": "wrong"}))
-        code, text = rig.refused("from-s3", "sklearn/mnist-svm.joblib", "sklearn", storage_key="localMinIO", storage_params={})
+    (rig.config / "localMinIO").write_text(json.dumps({**bucket.entry, "secret_access_key": "wrong"}))
+    code, text = rig.refused("from-s3", "sklearn/mnist-svm.joblib", "sklearn", storage_key="localMinIO", storage_params={})
     assert code == grpc.StatusCode.PERMISSION_DENIED
     assert text.startswith("Failed to pull model from storage due to error: s3 bucket 'models' at http://127.0.0.1:")
     assert "of storage key 'localMinIO' refuses access to 'sklearn/mnist-svm.joblib' (SignatureDoesNotMatch" in text

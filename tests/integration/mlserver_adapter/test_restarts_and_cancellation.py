@@ -19,7 +19,7 @@ from tests.integration.mlserver_adapter.rig import NOT_SERVING, SERVING, TIMEOUT
 from tests.integration.mlserver_adapter.test_life_of_a_model import EIGHT
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.mlserver, pytest.mark.timeout(600)]  # the first test may have to make the environment
+pytestmark = pytest.mark.mlserver
 
 SLOW = """
 import asyncio, pathlib

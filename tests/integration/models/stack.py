@@ -18,11 +18,10 @@ from typing import Any, Self
 import grpc
 import httpx
 
-from mesh.local.environments import ensure
 from mesh.local.state import DataFolder, socket_address
 from mesh.protocols import inference_pb2 as v2
 from mesh.protocols import inference_pb2_grpc as v2_grpc
-from tests.support import ports
+from tests.support import environments, ports
 from tests.support.client import Client
 from tests.support.stubs import ROOT
 from tests.support.waiting import until
@@ -51,8 +50,8 @@ class Stack:
         self.grpc_port, self.rest_port = ports.free(2)
         self._variables = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "OMP_NUM_THREADS": "1"}
         self._servers: list[grpc.Channel] = []
-        # Made here, with the progress in this process; a first `mesh up` makes it by the same code.
-        ensure("mlserver")
+        # A first `mesh up` would make it, in the time of a test.
+        environments.made("mlserver")
 
     def __enter__(self) -> Self:
         try:

