@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from mesh.core.copies import GRANTED, HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
@@ -21,6 +22,7 @@ from mesh.core.instructions import (
 from mesh.core.policy import Policy
 from mesh.core.queue import LoadQueue, rank
 from mesh.core.recency import Recency
+from mesh.core.records import ModelInfo
 from mesh.core.space import Space
 from mesh.core.story import Stories
 from mesh.core.timers import Timers
@@ -40,9 +42,7 @@ class Cache:
         alone: whether no other pod could take a model.
     """
 
-    def __init__(
-        self, pod: PodId, policy: Policy, *, watched: bool = False, alone: Callable[[ModelInfo], bool] = lambda _: True
-    ) -> None:
+    def __init__(self, pod: PodId, policy: Policy, *, watched: bool = False, alone: Callable[[ModelInfo], bool] = lambda _: True) -> None:
         self.pod, self.policy, self.watched, self.alone = pod, policy, watched, alone
         self.space = Space(policy.capacity, policy.reserve)
         self.current: dict[ModelId, Copy] = {}
@@ -86,7 +86,7 @@ class Cache:
         """Replaces a copy whose load came to nothing by one that wants the same, waiting callers included."""
         waiting, copy.waiting = copy.waiting, 0
         self.to(copy, State.GONE, why)
-        heir = replace(copy, id=self.next_id(copy.id.model), waiting=waiting, state=State.REGISTERING, doubt=None)
+        heir = replace(copy, id=self.next_id(copy.id.model), waiting=waiting, calls=0, state=State.REGISTERING, doubt=None)
         self.admit(heir, "once more")
         self.to(heir, State.QUEUED, "stands in the registry")
 
@@ -165,6 +165,8 @@ class Cache:
         if copy.calls == 0:
             self.unload(copy, why)
         else:
+            # Who waits for a runtime that is down looks for another copy.
+            self.release(copy, Outcome.AGAIN)
             self.to(copy, State.DRAINING, f"{why}; {copy.calls} calls run on it")
             self.wake_at(copy, Millis(self.now + self.policy.drain_limit))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from mesh.core.errors import Conflict, MeshError, Referenced, Unknown
+from mesh.core.errors import Conflict, MeshError, NotHere, Referenced, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.policy import HOUR
 from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
@@ -92,18 +92,26 @@ class DeleteModel:
 
 @dataclass(frozen=True, slots=True)
 class AddCopy:
-    """A pod is about to load the model; its earlier failure no longer stands."""
+    """A pod is about to load the model; its earlier failure no longer stands.
+
+    Attributes:
+        beside: pods that may hold it already; None is any. This is what makes one load of many wishes in the mesh.
+    """
 
     model: ModelId
     pod: PodId
     at: Millis
     last_used: Millis
+    beside: frozenset[PodId] | None = None
 
     def apply(self, records: Transaction) -> MeshError | None:
-        """Refuses if the model is gone."""
+        """Refuses if the model is gone, or if a pod was quicker."""
         record = records.model(self.model)
         if record is None:
             return Unknown(MODEL_NOT_FOUND)
+        quicker = set() if self.beside is None else record.copies.keys() - self.beside - {self.pod}
+        if quicker:
+            return NotHere(f"model {self.model} is loaded by {', '.join(sorted(quicker))} already")
         record = _without_failure(record, self.pod)
         records.put_model(
             self.model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mesh.core.errors import Code, MeshError
-from mesh.core.ids import CopyId, ModelId
+from mesh.core.ids import CopyId, ModelId, PodId
 from mesh.core.records import ModelInfo
 from mesh.core.units import Millis, Units
 
@@ -18,6 +18,8 @@ class LoadWanted:
         last_used: what the copy counts as; also which copies it may displace.
         urgent: an inference call wants it.
         waits: the teller waits for the outcome (`ReleaseWaiters`).
+        beside: pods in the model's record whose copies do not do; should another be found there, it does and none is made here.
+            None makes one in any case.
     """
 
     model: ModelId
@@ -25,6 +27,7 @@ class LoadWanted:
     last_used: Millis
     urgent: bool = False
     waits: bool = False
+    beside: frozenset[PodId] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,12 +42,12 @@ class Failures:
         self._failures: dict[ModelId, Failure] = {}
         self.timers: Timers[ModelId] = Timers()
 
-    def record(self, copy: Copy, error: LoadFailed, now: Millis) -> Failure:
-        """Notes one more failure; the pause before the next try doubles up to the expiry."""
+    def record(self, copy: Copy, error: LoadFailed, now: Millis, *, alone: bool = True) -> Failure:
+        """Notes one more failure. Where no other pod could take the model, the pause before the next try doubles up to the expiry."""
         model = copy.id.model
         before = self._failures.get(model)
         tries = before.tries + 1 if before else 1
-        pause = min(FIRST_RETRY << min(tries - 1, 32), self._expiry)
+        pause = min(FIRST_RETRY << min(tries - 1, 32), self._expiry) if alone else self._expiry
         failure = Failure(copy.info, copy.last_used, error, now, tries, Millis(now + pause), pause < self._expiry)
         self._failures[model] = failure
         self.timers.set(model, failure.retry_at)

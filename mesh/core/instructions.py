@@ -98,4 +98,14 @@ class NoteEviction:
     age: Millis
 
 
-Instruction = EndCalls | ChangeRecord | PredictSize | LoadModel | Abandon | MeasureSize | UnloadModel | ReleaseWaiters | NoteEviction
+@dataclass(frozen=True, slots=True)
+class LoadElsewhere:
+    """A load failed here: the model is to be loaded on another pod, unless one has it; nobody waits for the outcome."""
+
+    model: ModelId
+    last_used: Millis
+
+
+Instruction = (
+    LoadElsewhere | EndCalls | ChangeRecord | PredictSize | LoadModel | Abandon | MeasureSize | UnloadModel | ReleaseWaiters | NoteEviction
+)

@@ -11,7 +11,7 @@ from mesh.core.cache import Cache
 from mesh.core.constraints import Constraints
 from mesh.core.copies import SERVING, Copy, State
 from mesh.core.edits import AddCopy, ClearFailure
-from mesh.core.errors import MeshError
+from mesh.core.errors import Leaving, MeshError
 from mesh.core.events import (
     CopyEvent,
     Event,
@@ -24,7 +24,9 @@ from mesh.core.events import (
     TimePassed,
 )
 from mesh.core.ids import ModelId, PodId
+from mesh.core.instances import NEVER, InstanceRecord
 from mesh.core.instructions import Abandon, ChangeRecord, Instruction, Outcome, PredictSize, ReleaseWaiters
+from mesh.core.neighbourhood import Neighbourhood
 from mesh.core.policy import Policy
 from mesh.core.records import ModelInfo
 from mesh.core.rules import RULES
@@ -45,14 +47,20 @@ class Pod:
         watched: whether the runtime's loss will be told.
         labels: what type constraints ask for.
         predicts: whether the runtime is asked for a size before a load, until it says that it cannot.
+
+    Attributes:
+        pods: the others.
+        leaving: no new copy is made here any more.
     """
 
     def __init__(self, pod: PodId, policy: Policy, *, labels: Sequence[str] = (), watched: bool = False, predicts: bool = True) -> None:
         self.id = pod
         self.labels = labels
         self.constraints = Constraints()
-        self.cache = Cache(pod, policy, watched=watched)
+        self.pods = Neighbourhood(pod)
+        self.cache = Cache(pod, policy, watched=watched, alone=self.alone)
         self.predicts = predicts
+        self.leaving = False
 
     def handle(self, event: Event, now: Millis) -> list[Instruction]:
         """Takes one event and answers what is to be done, in order."""
@@ -108,9 +116,29 @@ class Pod:
         return min(times, default=None)
 
     def refusal(self, model: ModelId, info: ModelInfo, now: Millis | None = None) -> MeshError | None:
-        """Why a model that is not here cannot be loaded now: no runtime for its type, or a failure whose pause is not over."""
+        """Why a model that is not here cannot be loaded now: no runtime for its type, a failure whose pause is not over, the pod's end."""
+        if self.leaving:
+            return Leaving(f"pod {self.id} is shutting down and loads nothing more; try again")
         failure = self.cache.failures.blocking(model, self.cache.now if now is None else now)
         return self.constraints.refusal(info.type, self.labels) or (failure.error if failure else None)
+
+    def alone(self, info: ModelInfo) -> bool:
+        """Whether no other pod could take a model of this type."""
+        return all(other.shutting_down or self.constraints.refusal(info.type, other.labels) for _, other in self.pods.others())
+
+    def figures(self, identity: InstanceRecord) -> InstanceRecord:
+        """What there is to tell of this pod: an unchanging part, with what changes filled in."""
+        cache = self.cache
+        oldest = cache.recency.oldest()
+        return identity.with_(
+            lru_time=oldest.last_used if oldest else NEVER,
+            count=len(cache.current),
+            capacity=cache.policy.room,
+            used=cache.space.granted,
+            load_threads=cache.policy.slots,
+            loads_in_progress=cache.slots_used + len(cache.queue),
+            shutting_down=self.leaving,
+        )
 
     def copy(self, model: ModelId) -> Copy | None:
         """The copy that comes or serves."""
@@ -157,7 +185,7 @@ class Pod:
         copy = Copy(cache.next_id(event.model), event.info, cache.policy.default_size, event.last_used, cache.now, cache.now)
         copy.predicted = not self.predicts
         cache.admit(copy, "a call wants it" if event.urgent else "wanted")
-        cache.order(ChangeRecord(AddCopy(event.model, self.id, copy.created, event.last_used), copy.id))
+        cache.order(ChangeRecord(AddCopy(event.model, self.id, copy.created, event.last_used, event.beside), copy.id))
         if self.predicts:
             cache.order(PredictSize(copy.id, event.info))
         return copy
@@ -202,7 +230,7 @@ class Pod:
         for copy in filter(None, map(cache.copy, cache.timers.take_due(cache.now))):
             self._apply(copy, TimePassed())
         for model, failure in cache.failures.take_due(cache.now):
-            if failure.by_itself:
+            if failure.by_itself and self.alone(failure.info):
                 self._wanted(LoadWanted(model, failure.info, failure.last_used))
             else:
                 cache.failures.clear(model)

@@ -29,7 +29,7 @@ from mesh.core.events import (
     UnloadFailed,
     UnloadSucceeded,
 )
-from mesh.core.instructions import Abandon, EndCalls, MeasureSize, Outcome, UnloadModel
+from mesh.core.instructions import Abandon, EndCalls, LoadElsewhere, MeasureSize, Outcome, UnloadModel
 from mesh.core.policy import DOUBT, UNLOAD_AFTER_FAILURE, UNLOAD_AFTER_TIMEOUT, UNLOAD_RETRIES, UNLOAD_RETRY_FIRST, UNLOAD_RETRY_NEXT
 from mesh.core.units import Millis, bytes_of
 
@@ -72,7 +72,8 @@ def _enqueue(cache: Cache, copy: Copy, why: str) -> None:
 
 
 def _refused(cache: Cache, copy: Copy, event: EditRefused) -> None:
-    cache.release(copy, Outcome.FAILED, event.error)
+    quicker = isinstance(event.error, errors.NotHere)
+    cache.release(copy, Outcome.AGAIN if quicker else Outcome.FAILED, None if quicker else event.error)
     cache.to(copy, State.GONE, event.error.message)
 
 
@@ -128,12 +129,14 @@ def _doubt_ended(cache: Cache, copy: Copy, event: TimePassed) -> None:
 
 def _fail(cache: Cache, copy: Copy, error: errors.LoadFailed) -> None:
     model = copy.id.model
-    failure = cache.failures.record(copy, error, cache.now)
+    failure = cache.failures.record(copy, error, cache.now, alone=cache.alone(copy.info))
     cache.change(RecordFailure(model, cache.pod, copy.created, cache.now, error.message, copy.last_used))
     cache.release(copy, Outcome.FAILED, error)
     cache.stories.tell(
         model, cache.now, f"load failed {failure.tries} times in a row: {error}; next try in {failure.retry_at - cache.now} ms"
     )
+    if not cache.alone(copy.info):
+        cache.order(LoadElsewhere(model, copy.last_used))
 
 
 def _load_abandoned(cache: Cache, copy: Copy, event: ModelDeleted) -> None:

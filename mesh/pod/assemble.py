@@ -11,23 +11,30 @@ from typing import Any
 from mesh.core.constraints import Constraints
 from mesh.core.dataplane import Dataplane
 from mesh.core.errors import Malformed
-from mesh.core.events import ModelDeleted
+from mesh.core.events import FailureCleared, ModelDeleted
 from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.instances import InstanceRecord
+from mesh.core.journey import View
 from mesh.core.pod import Pod
 from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.rollout import Rollout
 from mesh.core.units import bytes_of
 from mesh.pod.admission import Admission
 from mesh.pod.census import Census
 from mesh.pod.clock import WallClock
 from mesh.pod.conductor import Conductor
+from mesh.pod.dynamic import refuse_if_disabled
 from mesh.pod.facts import Facts
 from mesh.pod.hands import RuntimeHands
 from mesh.pod.live_files import LiveFile
+from mesh.pod.loads import Loads
 from mesh.pod.management import Management
 from mesh.pod.membership import Membership
+from mesh.pod.peers import Peers
 from mesh.pod.serve import CallServer
 from mesh.pod.targets import Targets
 from mesh.pod.transitions import Transitions
+from mesh.pod.travel import Travels
 from mesh.pod.turns import Turns
 from mesh.runtime import health
 from mesh.runtime.channels import address, channel
@@ -51,6 +58,8 @@ class LivingPod:
     """A pod that is up. Doors are opened on `serving`, `management`, `facts`."""
 
     serving: CallServer
+    peers: Peers
+    loads: Loads
     management: Management
     facts: Facts
     metrics: Metrics
@@ -60,7 +69,7 @@ class LivingPod:
     registry: Registry
     runtime: Runtime
     admission: Admission
-    membership: Membership | None = None
+    membership: Membership
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -74,8 +83,9 @@ class LivingPod:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.transitions.stop()
-        if self.membership is not None:
-            await self.membership.stop()
+        await self.loads.stop()
+        await self.peers.close()
+        await self.membership.stop()
         self.conductor.stop()
         await self.hands.stop()
         await self.runtime.spi.channel.close()
@@ -110,6 +120,7 @@ async def start(settings: Settings, metrics: Metrics) -> LivingPod:
 
 
 async def _live_on(settings: Settings, metrics: Metrics, registry: Registry, constraints: Constraints, dataplane: Dataplane) -> LivingPod:
+    refuse_if_disabled(registry.parameters)
     configured = address(settings.runtime_port, settings.runtime_socket)
     runtime = await meet(
         [configured] if configured else DEFAULT_RUNTIMES,
@@ -125,9 +136,6 @@ async def _live_on(settings: Settings, metrics: Metrics, registry: Registry, con
     if watched:
         living.run(health.watch(runtime.spi.channel, living.conductor.tell))
     living.run(watch_lag(metrics))
-    living.membership = Membership(registry, living.conductor, settings)
-    await living.membership.begin()
-    living.run(living.membership.keep())
     log.info(
         "the runtime is ready",
         extra={
@@ -145,37 +153,69 @@ def _join(settings: Settings, metrics: Metrics, registry: Registry, runtime: Run
     conductor = Conductor(pod, WallClock())
     hands = RuntimeHands(conductor, runtime.spi, registry, metrics)
     conductor.use(hands)
+    rollout = Rollout()
+    view = View(pod, registry.models, lambda: membership.record(), rollout.outdated)
+    peers = Peers(pod.id, pod.pods, settings, conductor.now)
+    loads = Loads(conductor, view, peers)
     transitions = Transitions(conductor, registry)
-    management = Management(conductor, registry, transitions, default_owner=settings.default_alias_owner)
+    management = Management(conductor, registry, loads, transitions, default_owner=settings.default_alias_owner)
     serving_address = address(settings.serving_port, settings.serving_socket) or runtime.address
     admission = Admission(settings.max_calls, settings.max_held)
+    turns = Turns(metrics, limited=runtime.limits_concurrency, longest=settings.max_inflight_per_copy)
+    travels = Travels(conductor, view, admission, turns, metrics)
+    membership = Membership(registry, conductor, settings, lambda: travels.calls)
     serving = CallServer(
-        conductor,
-        registry,
         targets,
         runtime,
         Exchange(channel(serving_address, settings.max_message)),
+        peers,
+        travels,
         admission,
-        Turns(metrics, limited=runtime.limits_concurrency, longest=settings.max_inflight_per_copy),
         metrics,
         parallel=settings.multi_parallelism,
         log_each=settings.log_each_invoke,
     )
 
+    _listen(registry, conductor, rollout, peers)
+    census = Census(registry)
+    facts = Facts(conductor, registry, management, census)
+    living = LivingPod(
+        *(serving, peers, loads, management, facts, metrics, conductor, hands, transitions, registry, runtime, admission, membership)
+    )
+    _watch_files(settings, living, pod, targets)
+    metrics.gauges_from(lambda: _gauges(conductor, census))
+    return living
+
+
+def _listen(registry: Registry, conductor: Conductor, rollout: Rollout, peers: Peers) -> None:
+    """Keeps the pod's view of the mesh in step with the registry."""
+    pods = conductor.pod.pods
+
     def model_changed(model: ModelId, record: ModelRecord | None) -> None:
+        cleared = pods.model_changed(model, record)
         if record is None:
             conductor.tell(ModelDeleted(model))
+        elif cleared:
+            conductor.tell(FailureCleared(model))
 
     def alias_changed(_alias: AliasId, _record: AliasRecord | None) -> None:
         """Aliases concern calls and transitions, not copies."""
 
+    for model, record in registry.models.items():
+        pods.model_changed(model, record)
+
+    def instance_changed(other: PodId, record: InstanceRecord | None) -> None:
+        pods.instance_changed(other, record)
+        peers.changed(other)
+        if record is None:
+            rollout.gone(other, conductor.now())
+        else:
+            rollout.seen(other, record, conductor.now())
+
+    for other, instance in registry.instances.items():
+        instance_changed(other, instance)
     registry.listen(model_changed, alias_changed)
-    census = Census(registry)
-    facts = Facts(conductor, registry, management, census)
-    living = LivingPod(serving, management, facts, metrics, conductor, hands, transitions, registry, runtime, admission)
-    _watch_files(settings, living, pod, targets)
-    metrics.gauges_from(lambda: _gauges(conductor, census))
-    return living
+    registry.listen_to_instances(instance_changed)
 
 
 def _dataplane(settings: Settings) -> Dataplane:

@@ -12,15 +12,16 @@ from typing import NamedTuple
 from mesh.core.aliases import DeleteAlias, SetAlias
 from mesh.core.copies import SERVING
 from mesh.core.edits import MODEL_NOT_FOUND, CreateModel, DeleteModel, Edit
-from mesh.core.errors import DeadlineExceeded, Malformed, MeshError, Unknown
-from mesh.core.events import FailureCleared, LoadWanted
+from mesh.core.errors import Malformed, MeshError, Unknown
+from mesh.core.events import FailureCleared
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.journey import resolve_name
+from mesh.core.names import resolve_name
 from mesh.core.policy import AGE_ON_LOAD, AGE_ON_REGISTER
 from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.status import AliasState, AliasStatus, ModelState, ModelStatus, alias_state, model_status
 from mesh.core.units import Millis
 from mesh.pod.conductor import Conductor
+from mesh.pod.loads import Loads
 from mesh.pod.transitions import Transitions
 from mesh.store.registry import Registry
 
@@ -42,8 +43,8 @@ class Listed(NamedTuple):
 class Management:
     """Models and aliases: registered, loaded, asked about, removed."""
 
-    def __init__(self, conductor: Conductor, registry: Registry, transitions: Transitions, *, default_owner: str) -> None:
-        self._conductor, self._registry, self._transitions = conductor, registry, transitions
+    def __init__(self, conductor: Conductor, registry: Registry, loads: Loads, transitions: Transitions, *, default_owner: str) -> None:
+        self._conductor, self._registry, self._loads, self._transitions = conductor, registry, loads, transitions
         self._default_owner = default_owner
         self._names: list[str] | None = None
         self._accepting = False
@@ -117,31 +118,21 @@ class Management:
             LoadFailed: it did not load.
             DeadlineExceeded: the time is over; the load goes on.
         """
-        record = self._registry.models[model]
-        try:
-            async with asyncio.timeout_at(deadline):
-                copy = await self._conductor.have_loaded(LoadWanted(model, record.info, self._conductor.now(), waits=True))
-        except TimeoutError:
-            raise DeadlineExceeded(f"model {model} was not loaded in time; the load goes on") from None
-        if copy is not None:
-            self._conductor.leave(copy)
+        limit = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+        await self._loads.ensure(model, wait=True, urgent=True, limit=limit)
 
     async def _load(self, model: ModelId, last_used: Millis, *, sync: bool) -> ModelStatus:
-        record = self._registry.models.get(model)
-        if record is None:
+        if model not in self._registry.models:
             return ModelStatus(ModelState.NOT_FOUND)
-        wanted = LoadWanted(model, record.info, last_used, waits=sync)
-        if not sync:
-            self._conductor.tell(wanted)
-            return self.status(model)
         try:
-            copy = await self._conductor.have_loaded(wanted)
+            await self._loads.ensure(model, last_used=last_used, wait=sync)
         except MeshError as error:
             status = self.status(model)
             return status if status.state is ModelState.LOADING_FAILED else ModelStatus(ModelState.LOADING_FAILED, (error.message,))
-        if copy is not None:
-            self._conductor.leave(copy)
-        return self.status(model)
+        # That it is loading, or loaded, is known sooner than the registry shows it.
+        least = ModelState.LOADED if sync else ModelState.LOADING
+        status = self.status(model)
+        return status if status.state in (least, ModelState.LOADED, ModelState.NOT_FOUND) else replace(status, state=least, errors=())
 
     # Aliases
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from typing import Protocol
 
 from mesh.core.dataplane import Rule
 from mesh.core.errors import Malformed, Unsupported
@@ -13,7 +14,6 @@ from mesh.pod.measured import Measured
 from mesh.pod.targets import Named
 from mesh.wire import fields
 from mesh.wire.call import Answer, Metadata
-from mesh.wire.exchange import StreamCall
 
 PEEK = 0.002
 """Seconds to see whether a caller sends one message only: its end comes with it, if it does."""
@@ -84,8 +84,8 @@ class Requests:
         """Whether nothing beyond the kept first message was sent yet."""
         return self._sent <= 1
 
-    async def replay(self, model: ModelId) -> AsyncIterator[bytes]:
-        """All messages from the first on, for one try."""
+    async def replay(self, model: ModelId | None = None) -> AsyncIterator[bytes]:
+        """All messages from the first on, for one try; as they came, unless a concrete model is to be named in each."""
         if self._first is None:
             return
         self._sent = 1
@@ -96,12 +96,12 @@ class Requests:
             self._check(message)
             yield self._addressed(message, model)
 
-    def one(self, model: ModelId) -> bytes:
-        """The first message, for a caller that sends no more."""
+    def one(self, model: ModelId | None = None) -> bytes:
+        """The first message, for a caller that sends no more; as it came, unless a concrete model is to be named in it."""
         return self._addressed(self._first or b"", model)
 
-    def _addressed(self, message: bytes, model: ModelId) -> bytes:
-        return fields.replace(message, self._path, model.encode()) if self._path else message
+    def _addressed(self, message: bytes, model: ModelId | None) -> bytes:
+        return fields.replace(message, self._path, model.encode()) if self._path and model is not None else message
 
     def _check(self, message: bytes) -> None:
         """Refuses a message that names another model than the first."""
@@ -110,6 +110,28 @@ class Requests:
         if found is None or (name := found.decode(errors="replace")) in ("", self._named.alias, self._named.model):
             return
         raise Malformed(f"a message of this stream names model {name!r}, but the stream is for {self._named.alias or self._named.model!r}")
+
+
+class Answers(Protocol):
+    """The answering side of a stream, of the runtime's or of another pod's."""
+
+    @property
+    def headers(self) -> Metadata:
+        """Known with the first message."""
+        ...
+
+    @property
+    def trailers(self) -> Metadata:
+        """Known after the last."""
+        ...
+
+    async def next(self) -> bytes | None:
+        """The next message; None after the last. Errors as of `mesh.doors.ports.Serving`."""
+        ...
+
+    def cancel(self) -> None:
+        """Ends it from this side."""
+        ...
 
 
 class ServedStream:
@@ -122,12 +144,12 @@ class ServedStream:
 
     def __init__(self, held: ExitStack, measured: Measured) -> None:
         self._held, self._measured = held, measured
-        self._call: StreamCall | None = None
+        self._call: Answers | None = None
         self._head: bytes | None = None
         self._tail: Metadata = ()
         self.headers: Metadata = ()
 
-    async def begin(self, call: StreamCall) -> None:
+    async def begin(self, call: Answers) -> None:
         """Waits for the first answer, so that a copy which the runtime does not know can still be replaced."""
         self._call = call
         try:

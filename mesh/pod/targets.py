@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mesh.core.dataplane import Dataplane, Rule
 from mesh.core.errors import Malformed, Unsupported
 from mesh.core.ids import ModelId
-from mesh.core.journey import resolve_alias, resolve_name
+from mesh.core.names import resolve_alias, resolve_name
 from mesh.store.registry import Registry
 from mesh.wire import fields
 from mesh.wire.call import Call, Target

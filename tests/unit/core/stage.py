@@ -8,6 +8,7 @@ from mesh.core.copies import HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
 from mesh.core.errors import Code, MeshError
 from mesh.core.events import (
     EditDone,
+    EditRefused,
     Event,
     LastCallEnded,
     LoadFailed,
@@ -24,6 +25,7 @@ from mesh.core.instructions import (
     ChangeRecord,
     EndCalls,
     Instruction,
+    LoadElsewhere,
     LoadModel,
     MeasureSize,
     NoteEviction,
@@ -77,6 +79,8 @@ class Stage:
         self.edits: list[object] = []
         self.released: list[tuple[str, Outcome, MeshError | None]] = []
         self.evicted: list[str] = []
+        self.elsewhere: list[LoadElsewhere] = []
+        self.registry_says: MeshError | None = None
         self.entered: dict[str, list[Copy]] = {}
         self.waiting: dict[str, int] = {}
 
@@ -185,7 +189,7 @@ class Stage:
                 case ChangeRecord(edit, wanted):
                     self.edits.append(edit)
                     if wanted is not None and self.registers:
-                        orders += self.tell(EditDone(wanted))
+                        orders += self.tell(EditRefused(wanted, self.registry_says) if self.registry_says else EditDone(wanted))
                 case ReleaseWaiters(model, outcome, error, entered):
                     self.released.append((model, outcome, error))
                     waited = self.waiting.pop(model)
@@ -193,6 +197,8 @@ class Stage:
                         self.entered.setdefault(model, []).extend([self.copy(str(entered))] * waited)
                 case NoteEviction(model):
                     self.evicted.append(model)
+                case LoadElsewhere():
+                    self.elsewhere.append(instruction)
                 case _:
                     orders.append(f"{VERBS[type(instruction)]} {instruction.copy}")
 

@@ -8,7 +8,7 @@ from mesh.core.constraints import Constraints
 from mesh.core.errors import Code, Failed, LoadFailed, Malformed, MeshError, NoRuntime, Unknown
 from mesh.core.events import ModelDeleted
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.journey import Journey, Refuse, Serve, WaitFor, resolve_alias, resolve_name
+from mesh.core.names import resolve_alias, resolve_name
 from mesh.core.policy import Policy, policy_of
 from mesh.core.records import AliasRecord, ModelRecord
 from mesh.core.status import AliasState, CopyStatus, ModelState, ModelStatus, alias_state, model_status
@@ -69,34 +69,7 @@ def test_an_alias_rests_moves_or_cannot() -> None:
     assert alias_state(moving.with_(failed=True)) is AliasState.TRANSITION_FAILED
 
 
-# The way of a call
-
-
-def test_a_call_waits_for_a_cold_model_and_is_served_by_a_warm_one() -> None:
-    stage = Stage()
-    journey = Journey(M, stage.pod, {M: ModelRecord(INFO)})
-    assert journey.next(stage.now) == WaitFor(M, INFO)
-    stage.want("m")
-    stage.loaded("m#1")
-    assert journey.next(stage.now) == Serve(stage.copy("m#1"))
-
-
-def test_a_call_for_an_unknown_model_is_refused() -> None:
-    step = Journey(M, Stage().pod, {}).next(Millis(0))
-    assert isinstance(step, Refuse)
-    assert isinstance(step.error, Unknown)
-
-
-def test_a_call_gives_up_after_eight_rounds() -> None:
-    journey = Journey(M, Stage().pod, {M: ModelRecord(INFO)})
-    steps = [journey.next(Millis(0)) for _ in range(9)]
-    assert steps[:8] == [WaitFor(M, INFO)] * 8
-    assert isinstance(steps[8], Refuse)
-
-
-def test_reloading_a_forgotten_model_helps_a_call_once() -> None:
-    journey = Journey(M, Stage().pod, {})
-    assert (journey.again(), journey.again()) == (True, False)
+# Names
 
 
 def test_an_alias_stands_for_its_active_model_or_else_its_target() -> None:

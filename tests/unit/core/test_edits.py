@@ -13,7 +13,7 @@ from mesh.core.edits import (
     RestoreAlias,
     RestoreModel,
 )
-from mesh.core.errors import Conflict, Referenced, Unknown
+from mesh.core.errors import Conflict, NotHere, Referenced, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.policy import HOUR
 from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
@@ -71,6 +71,17 @@ def test_a_copy_is_added_and_the_pods_own_failure_dropped() -> None:
     assert tables.apply(AddCopy(M, HERE, at(7), at(6))) is None
     record = tables.models["m"]
     assert (record.copies, record.failed, record.failures, record.last_used) == ({HERE: 7}, {THERE: 2}, {THERE: "b"}, 6)
+
+
+def test_of_two_pods_that_want_to_load_a_model_the_quicker_one_does() -> None:
+    tables = with_model()
+    known = frozenset({PodId("known")})
+    tables.models["m"] = tables.models["m"].with_(copies={PodId("known"): at(1), HERE: at(2)})
+    assert tables.apply(AddCopy(M, HERE, at(7), at(6), known)) is None
+    refusal = tables.apply(AddCopy(M, THERE, at(8), at(6), known))
+    assert isinstance(refusal, NotHere)
+    assert refusal.message == "model m is loaded by here already"
+    assert tables.apply(AddCopy(M, THERE, at(8), at(6), known | {HERE})) is None
 
 
 def test_a_copy_of_a_deleted_model_is_refused() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from mesh.core.edits import ClearFailure, RecordFailure
-from mesh.core.errors import Code, LoadFailed, LoadTimedOut
+from mesh.core.errors import Code, Leaving, LoadFailed, LoadTimedOut, NotHere
 from mesh.core.events import FailureCleared, ModelDeleted, RuntimeLost, RuntimeReturned, TimePassed
-from mesh.core.ids import ModelId
-from mesh.core.instructions import Outcome
+from mesh.core.ids import ModelId, PodId
+from mesh.core.instances import InstanceRecord
+from mesh.core.instructions import LoadElsewhere, Outcome
 from tests.unit.core.stage import HERE, Stage
 
 M = ModelId("m")
@@ -216,3 +217,65 @@ def test_calls_that_wait_for_a_runtime_look_again_if_their_model_is_deleted() ->
     stage.want("m")
     stage.tell(ModelDeleted(M))
     assert stage.released[-1] == ("m", Outcome.AGAIN, None)
+
+
+# With other pods
+
+
+def among_others() -> Stage:
+    stage = Stage()
+    stage.pod.pods.instance_changed(PodId("there"), InstanceRecord(endpoint="there:1"))
+    return stage
+
+
+def test_where_others_could_load_it_a_failed_model_is_sent_there_and_not_tried_here_before_the_failure_expires() -> None:
+    stage = among_others()
+    stage.want("m")
+    stage.failed("m#1", "broken")
+    assert stage.elsewhere == [LoadElsewhere(M, stage.now)]
+    failure = stage.pod.cache.failures.of(M)
+    assert failure is not None
+    assert failure.retry_at == stage.now + stage.pod.cache.policy.failure_expiry
+    stage.unloaded("m#1")
+    stage.now = failure.retry_at
+    assert stage.tell(TimePassed()) == []
+    assert stage.edits[-1] == ClearFailure(M, HERE)
+
+
+def test_a_retry_that_was_due_on_the_only_pod_does_not_happen_once_there_are_others() -> None:
+    stage = Stage()
+    stage.want("m")
+    stage.failed("m#1")
+    stage.unloaded("m#1")
+    stage.pod.pods.instance_changed(PodId("there"), InstanceRecord(endpoint="there:1"))
+    failure = stage.pod.cache.failures.of(M)
+    assert failure is not None
+    stage.now = failure.retry_at
+    assert stage.tell(TimePassed()) == []
+    assert stage.pod.cache.failures.of(M) is None
+
+
+@pytest.mark.parametrize("other", [InstanceRecord(endpoint="there:1", shutting_down=True), InstanceRecord()])
+def test_pods_that_leave_and_routers_of_another_kind_do_not_count_as_others(other: InstanceRecord) -> None:
+    stage = Stage()
+    stage.pod.pods.instance_changed(PodId("there"), other)
+    stage.want("m")
+    stage.failed("m#1")
+    assert stage.elsewhere == []
+
+
+def test_callers_look_again_when_another_pod_was_quicker_to_load() -> None:
+    stage = among_others()
+    stage.registry_says = NotHere("model m is loaded by there already")
+    stage.want("m", waits=True)
+    assert [(model, outcome, error) for model, outcome, error in stage.released] == [("m", Outcome.AGAIN, None)]
+    assert stage.pod.copy(M) is None
+
+
+def test_a_pod_that_leaves_loads_nothing_more() -> None:
+    stage = Stage()
+    stage.pod.leaving = True
+    stage.want("m", waits=True)
+    ((_, outcome, error),) = stage.released
+    assert outcome is Outcome.FAILED
+    assert isinstance(error, Leaving)

@@ -1,0 +1,175 @@
+"""What one pod knows of the others: who lives, who answers, how busy each is, and what it ordered of them lately."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from mesh.core.hops import Load
+from mesh.core.ids import ModelId, PodId
+from mesh.core.instances import InstanceRecord
+from mesh.core.policy import SECOND
+from mesh.core.records import ModelRecord
+from mesh.core.units import Millis
+
+INTENTION = Millis(10 * SECOND)
+"""How long calls follow a pod that was chosen for a model without the registry showing the copy there: two timeouts of a write."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Intention:
+    pod: PodId
+    at: Millis
+
+
+@dataclass(slots=True)
+class _Busy:
+    """Calls of this pod on another; and what that one last said of itself, when so many calls of this pod ran on it."""
+
+    own: int = 0
+    reported: int = 0
+    own_then: int = 0
+    turn: int = 0
+
+    @property
+    def calls(self) -> int:
+        return self.own + max(0, self.reported - self.own_then)
+
+
+class Neighbourhood:
+    """The pods of a mesh as `me` sees them. Routers of ModelMesh have no endpoint: they are listed, and never called."""
+
+    def __init__(self, me: PodId) -> None:
+        self.me = me
+        self.instances: dict[PodId, InstanceRecord] = {}
+        self._aside: set[PodId] = set()
+        self._busy: dict[PodId, _Busy] = {}
+        self._turns = 0
+        self._intentions: dict[ModelId, _Intention] = {}
+        self._ordered: Counter[PodId] = Counter()
+        self._holders: dict[ModelId, tuple[PodId, ...]] = {}
+        self._copies: Counter[PodId] = Counter()
+        self._failed_here: set[ModelId] = set()
+
+    # Who there is
+
+    def instance_changed(self, pod: PodId, record: InstanceRecord | None) -> None:
+        """A pod came, changed or went."""
+        if record is not None:
+            self.instances[pod] = record
+            return
+        self.instances.pop(pod, None)
+        self._aside.discard(pod)
+        self._busy.pop(pod, None)
+
+    def instance(self, pod: PodId) -> InstanceRecord | None:
+        """A pod's record; None if it does not live."""
+        return self.instances.get(pod)
+
+    def others(self) -> Iterator[tuple[PodId, InstanceRecord]]:
+        """Pods that can be called, this one left out."""
+        return ((pod, record) for pod, record in self.instances.items() if pod != self.me and record.endpoint)
+
+    def callable(self, pod: PodId) -> bool:
+        """Whether a pod lives and can be called."""
+        record = self.instances.get(pod)
+        return pod != self.me and record is not None and bool(record.endpoint)
+
+    def fails(self, pod: PodId) -> None:
+        """Calls to a pod do not get through: it is put aside until it answers."""
+        self._aside.add(pod)
+
+    def answers(self, pod: PodId) -> None:
+        """A pod that was put aside answers again."""
+        self._aside.discard(pod)
+
+    def aside(self, pod: PodId) -> bool:
+        """Whether a pod is put aside."""
+        return pod in self._aside
+
+    # How busy they are
+
+    def began(self, pod: PodId) -> None:
+        """A call on a pod begins."""
+        busy = self._busy.setdefault(pod, _Busy())
+        self._turns += 1
+        busy.own, busy.turn = busy.own + 1, self._turns
+
+    def ended(self, pod: PodId) -> None:
+        """A call on a pod ended."""
+        busy = self._busy.get(pod)
+        if busy is not None and busy.own > 0:
+            busy.own -= 1
+
+    def reported(self, pod: PodId, load: Load, _now: Millis) -> None:
+        """A pod said how busy it is; the call that brought the word counts neither there nor here."""
+        busy = self._busy.setdefault(pod, _Busy())
+        busy.reported, busy.own_then = load.calls, max(0, busy.own - 1)
+
+    def calls(self, pod: PodId) -> int:
+        """Calls that run on a pod, as far as is known: this pod's own, and those of others when it last told."""
+        busy = self._busy.get(pod)
+        return busy.calls if busy else 0
+
+    def turn(self, pod: PodId) -> int:
+        """A number that grows with each call: the smaller, the longer ago a pod was last chosen."""
+        busy = self._busy.get(pod)
+        return busy.turn if busy else 0
+
+    # What was ordered of them
+
+    def intend(self, model: ModelId, pod: PodId, now: Millis) -> None:
+        """A pod was chosen to load a model: calls that come meanwhile go there too, and it counts as a copy there."""
+        self.forget(model)
+        self._intentions[model] = _Intention(pod, now)
+        self._ordered[pod] += 1
+
+    def intention(self, model: ModelId, now: Millis) -> PodId | None:
+        """The pod chosen for a model lately, unless that came to something, or to nothing."""
+        intention = self._intentions.get(model)
+        if intention is None:
+            return None
+        if now - intention.at > INTENTION:
+            self.forget(model)
+            return None
+        return intention.pod
+
+    def intended(self, model: ModelId) -> PodId | None:
+        """The pod chosen for a model, however long ago."""
+        intention = self._intentions.get(model)
+        return intention.pod if intention else None
+
+    def forget(self, model: ModelId) -> None:
+        """An intention failed, was fulfilled or grew old."""
+        intention = self._intentions.pop(model, None)
+        if intention is not None:
+            self._ordered[intention.pod] -= 1
+
+    def pending(self, pod: PodId, counted: int) -> int:
+        """Copies beyond the `counted` ones that model records show on a pod or that were ordered of it."""
+        return max(0, self._copies[pod] - counted) + self._ordered[pod]
+
+    # What the model records show
+
+    def model_changed(self, model: ModelId, record: ModelRecord | None) -> bool:
+        """A model's record changed; whether somebody took away the failure of this pod that stood in it."""
+        after = tuple(record.copies) if record else ()
+        before = self._holders.pop(model, ())
+        self._copies.subtract(before)
+        self._copies.update(after)
+        if after:
+            self._holders[model] = after
+        intention = self._intentions.get(model)
+        if intention is not None and (record is None or intention.pod in after or intention.pod in record.failed):
+            self.forget(model)
+        cleared = model in self._failed_here and (record is None or self.me not in record.failed)
+        if record is not None and self.me in record.failed:
+            self._failed_here.add(model)
+        else:
+            self._failed_here.discard(model)
+        return cleared
+
+    def zones(self, record: ModelRecord) -> Mapping[str, int]:
+        """Copies of a model by the zone of the pod that holds them."""
+        return Counter(self.instances[pod].zone for pod in record.copies if pod in self.instances)

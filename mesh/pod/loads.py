@@ -1,0 +1,128 @@
+"""Has models loaded, somewhere: for users who ask for it, for other pods, for what failed here, for what is to move."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from mesh.core.errors import DeadlineExceeded, MeshError
+from mesh.core.hops import Hop
+from mesh.core.ids import ModelId, PodId
+from mesh.core.instructions import Instruction, LoadElsewhere
+from mesh.core.journey import Forward, Journey, Purpose, Refuse, Serve, View, WaitFor
+from mesh.core.units import Millis
+from mesh.pod.conductor import Conductor
+from mesh.pod.peers import Peers
+
+log = logging.getLogger(__name__)
+
+LONGEST = 600.0
+"""Seconds that a load on another pod is waited for (reference 3.10)."""
+
+
+class Loads:
+    """Loads of models that no call waits for, or that are waited for without a call."""
+
+    def __init__(self, conductor: Conductor, view: View, peers: Peers) -> None:
+        self._conductor, self._view, self._peers = conductor, view, peers
+        self._running: set[asyncio.Task[None]] = set()
+        conductor.watch(self._watch)
+
+    async def ensure(
+        self,
+        model: ModelId,
+        *,
+        last_used: Millis | None = None,
+        wait: bool = False,
+        urgent: bool = False,
+        avoid: frozenset[PodId] = frozenset(),
+        hop: Hop | None = None,
+        limit: float | None = None,
+    ) -> None:
+        """Sees to it that a pod has the model, or is about to have it.
+
+        Args:
+            model: what.
+            last_used: as what a new copy counts; None is now. A copy that is there is marked as used then.
+            wait: until it serves; else only until a pod has taken it on.
+            urgent: before loads that nobody waits for.
+            avoid: pods whose copies do not count, and that are not to load it.
+            hop: how the wish came from another pod.
+            limit: seconds to wait.
+
+        Raises:
+            MeshError: it did not load, or could not be taken on anywhere.
+        """
+        purpose = Purpose(hop, last_used=last_used, urgent=urgent, enters=False, avoid=avoid)
+        journey = Journey(model, self._view, purpose)
+        try:
+            async with asyncio.timeout(limit):
+                while not await self._step(journey, wait=wait):
+                    pass
+        except TimeoutError:
+            raise DeadlineExceeded(f"model {model} was not loaded within {limit:.3g} s; the load goes on") from None
+
+    async def ensure_loaded(self, hop: Hop, *, wait: bool, deadline: float | None) -> None:
+        """What another pod asks for.
+
+        Args:
+            hop: which model, and what was tried.
+            wait: as of `ensure`.
+            deadline: on the event loop's clock.
+        """
+        limit = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+        await self.ensure(hop.model, last_used=hop.last_used, wait=wait, urgent=hop.urgent, hop=hop, limit=limit)
+
+    async def _step(self, journey: Journey, *, wait: bool) -> bool:
+        """One step; whether that was all."""
+        step = journey.next(self._conductor.now(), random.randrange)
+        try:
+            match step:
+                case Refuse(error):
+                    raise error
+                case Forward(hop, _):
+                    await self._peers.ensure_loaded(hop, wait=wait, timeout=LONGEST)
+                    return True
+                case WaitFor(wanted):
+                    if not wait:
+                        self._conductor.tell(replace(wanted, waits=False))
+                        return True
+                    copy = await self._conductor.have_loaded(wanted)
+                case Serve(copy):
+                    pass
+        except MeshError as error:
+            if not journey.failed(step, error):
+                raise
+            return False
+        if copy is not None:
+            self._conductor.leave(copy)
+        return copy is not None
+
+    # In the background
+
+    def begin(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        """Does something that nobody waits for; what goes wrong is logged."""
+        task = asyncio.get_running_loop().create_task(self._quietly(work, what))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def _watch(self, instruction: Instruction) -> None:
+        if isinstance(instruction, LoadElsewhere):
+            me = frozenset({self._conductor.pod.id})
+            self.begin(self.ensure(instruction.model, last_used=instruction.last_used, avoid=me), f"load {instruction.model} elsewhere")
+
+    async def _quietly(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        try:
+            await work
+        except MeshError as error:
+            log.info("not done: %s", what, extra={"cause": error.message})
+
+    async def stop(self) -> None:
+        """Ends what is under way."""
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)

@@ -1,0 +1,169 @@
+"""Brings calls to copies: here, or on another pod; waits for loads, heals what the runtime forgot, goes on where something failed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from mesh.core.copies import Copy
+from mesh.core.errors import Code, DeadlineExceeded, MeshError, Overloaded
+from mesh.core.events import LoadWanted, RuntimeForgot
+from mesh.core.hops import Hop
+from mesh.core.journey import Forward, Journey, Purpose, Refuse, Serve, View, WaitFor
+from mesh.pod.admission import Admission
+from mesh.pod.conductor import Conductor
+from mesh.pod.targets import Named
+from mesh.pod.turns import Turns
+from mesh.pod.underway import Underway
+from mesh.telemetry.metrics import Metrics
+from mesh.wire.answers import error_of, not_here
+from mesh.wire.call import Call, RuntimeStatus
+
+T = TypeVar("T")
+
+VERDICT = 0.5
+"""Seconds in which a runtime that did not answer a call turns out to be down, if it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way(Generic[T]):
+    """How one call is made.
+
+    Attributes:
+        here: on a copy of this pod.
+        there: by passing it on.
+        size: request bytes kept while it waits.
+        keep: takes over what ends with the use of a copy, for a call that outlasts its first answer.
+        may_repeat: whether the call can still be made on another copy.
+    """
+
+    here: Callable[[Copy], Awaitable[T]]
+    there: Callable[[Hop], Awaitable[T]]
+    size: int
+    keep: Callable[[ExitStack], None] | None = None
+    may_repeat: Callable[[], bool] = lambda: True
+
+
+@dataclass(frozen=True, slots=True)
+class _Done(Generic[T]):
+    """A call's result; without one it is to be looked for another copy."""
+
+    result: T
+
+
+class Travels:
+    """The ways of all calls of one pod."""
+
+    def __init__(self, conductor: Conductor, view: View, admission: Admission, turns: Turns, metrics: Metrics) -> None:
+        self._conductor, self._view = conductor, view
+        self._admission, self._turns, self._metrics = admission, turns, metrics
+        self._underway = Underway()
+        conductor.watch(self._underway.watch)
+        self.calls = 0
+        """Calls that began on a copy here, ever."""
+
+    async def go(self, call: Call, named: Named, way: Way[T]) -> T:
+        """Makes a call on some copy of its model.
+
+        Raises:
+            RuntimeStatus: the runtime's answer.
+            MeshError: no copy gave an answer.
+        """
+        journey = Journey(named.model, self._view, Purpose(call.hop, named.alias, call.balanced))
+        answered: RuntimeStatus | None = None
+        while True:
+            step = journey.next(self._conductor.now(), random.randrange)
+            try:
+                if isinstance(step, WaitFor):
+                    copy = await self._wait(step.wanted, call, way.size)
+                    if copy is None:
+                        continue
+                    step = Serve(copy)
+                done = await self._take(step, journey, call, way)
+                if done is not None:
+                    return done.result
+            except RuntimeStatus as status:
+                busy = status.code is Code.RESOURCE_EXHAUSTED and journey.failed(step, Overloaded(status.details))
+                if not busy or not way.may_repeat():
+                    raise
+                answered = status
+            except MeshError as error:
+                if not journey.failed(step, error) or not way.may_repeat():
+                    raise answered or error from None
+
+    async def _take(self, step: Refuse | Forward | Serve, journey: Journey, call: Call, way: Way[T]) -> _Done[T] | None:
+        match step:
+            case Refuse(error):
+                raise error
+            case Forward(hop, holder):
+                with self._admission.hold(way.size) if holder is None else nullcontext():
+                    return _Done(await way.there(hop))
+            case Serve(copy):
+                return await self._use(copy, journey, call, way)
+
+    # On a copy here
+
+    async def _use(self, copy: Copy, journey: Journey, call: Call, way: Way[T]) -> _Done[T] | None:
+        with ExitStack() as used:
+            self._view.pods.began(self._view.pods.me)
+            self.calls += 1
+            used.callback(self._leave, copy)
+            used.enter_context(self._underway.on(copy))
+            try:
+                used.callback(await self._turns.take(copy))
+                result = await way.here(copy)
+            except RuntimeStatus as status:
+                error = error_of(call.method, status) or status
+                if not journey.again():
+                    # What a copy says that was loaded for this very call is the runtime's answer.
+                    raise error from None
+                await self._judge(call, copy, status)
+                if not way.may_repeat():
+                    raise error from None
+                return None
+            if way.keep is not None:
+                way.keep(used.pop_all())
+            return _Done(result)
+
+    def _leave(self, copy: Copy) -> None:
+        self._view.pods.ended(self._view.pods.me)
+        self._conductor.leave(copy)
+
+    async def _judge(self, call: Call, copy: Copy, status: RuntimeStatus) -> None:
+        """Returns if the call may be made again: the runtime does not know the copy, or has just gone down.
+
+        Raises:
+            RuntimeStatus: it is an answer.
+            MeshError: the runtime did not answer, and is not known to be down.
+        """
+        error = error_of(call.method, status)
+        if error is not None:
+            if self._conductor.pod.cache.watched and await self._conductor.goes_down(VERDICT):
+                return
+            raise error from None
+        if not not_here(status):
+            raise status
+        # Noted before the copy is left, so that no other call enters it.
+        self._conductor.tell(RuntimeForgot(copy.id))
+
+    async def _wait(self, wanted: LoadWanted, call: Call, size: int) -> Copy | None:
+        loop = asyncio.get_running_loop()
+        begun, rest = loop.time(), remaining(call)
+        limit = self._conductor.pod.cache.policy.longest_wait / 1000 if rest is None else rest
+        try:
+            with self._admission.hold(size):
+                async with asyncio.timeout(limit):
+                    copy = await self._conductor.have_loaded(wanted)
+        except TimeoutError:
+            raise DeadlineExceeded(f"model {wanted.model} was not loaded within {limit:.3g} s; the load goes on") from None
+        self._metrics.cache_miss((loop.time() - begun) * 1000, wanted.model)
+        return copy
+
+
+def remaining(call: Call) -> float | None:
+    """Seconds that are left of a call's time; None if it has no deadline."""
+    return None if call.deadline is None else max(0.0, call.deadline - asyncio.get_running_loop().time())

@@ -1,0 +1,137 @@
+"""What a pod knows of the others: who answers, how busy they are, what was ordered of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.core.balancing import lighter
+from mesh.core.hops import Load
+from mesh.core.ids import ModelId, PodId
+from mesh.core.instances import InstanceRecord
+from mesh.core.neighbourhood import INTENTION, Neighbourhood
+from mesh.core.records import ModelRecord
+from mesh.core.units import Millis
+from tests.unit.core.stage import HERE, INFO
+
+M, A, B = ModelId("m"), PodId("a"), PodId("b")
+NOW = Millis(1_000_000)
+LIVING = InstanceRecord(endpoint="host:1")
+
+
+def test_only_living_pods_with_an_endpoint_are_called_and_never_oneself() -> None:
+    pods = Neighbourhood(HERE)
+    for pod, record in ((HERE, LIVING), (A, LIVING), (B, InstanceRecord())):
+        pods.instance_changed(pod, record)
+    assert [pods.callable(pod) for pod in (HERE, A, B, PodId("x"))] == [False, True, False, False]
+    assert [pod for pod, _ in pods.others()] == [A]
+    pods.instance_changed(A, None)
+    assert not pods.callable(A)
+    assert (pods.instance(A), pods.instance(B)) == (None, InstanceRecord())
+
+
+def test_a_pod_is_put_aside_until_it_answers_or_goes() -> None:
+    pods = Neighbourhood(HERE)
+    pods.instance_changed(A, LIVING)
+    pods.fails(A)
+    assert pods.aside(A)
+    pods.answers(A)
+    assert not pods.aside(A)
+    pods.fails(A)
+    pods.instance_changed(A, None)
+    assert not pods.aside(A)
+
+
+def test_load_is_ones_own_calls_and_those_of_others_when_the_pod_last_told() -> None:
+    pods = Neighbourhood(HERE)
+    assert (pods.calls(A), pods.turn(A)) == (0, 0)
+    for _ in range(3):
+        pods.began(A)
+    assert pods.calls(A) == 3
+    # Three of ours, one of which has just ended and brought the word, so two of the seven that run are ours.
+    pods.reported(A, Load(calls=7), NOW)
+    pods.ended(A)
+    assert pods.calls(A) == 7
+    pods.began(A)
+    assert pods.calls(A) == 8
+    pods.ended(B)
+    pods.ended(A)
+    pods.instance_changed(A, None)
+    pods.ended(A)
+    assert pods.calls(A) == 0
+
+
+def test_an_intention_grows_old() -> None:
+    pods = Neighbourhood(HERE)
+    pods.intend(M, A, NOW)
+    assert pods.intention(M, NOW) == A
+    assert pods.pending(A, 0) == 1
+    assert pods.intention(M, Millis(NOW + INTENTION + 1)) is None
+    assert pods.pending(A, 0) == 0
+    pods.forget(M)
+
+
+def test_a_newer_intention_takes_the_place_of_an_older_one() -> None:
+    pods = Neighbourhood(HERE)
+    pods.intend(M, A, NOW)
+    pods.intend(M, B, NOW)
+    assert (pods.pending(A, 0), pods.pending(B, 0), pods.intended(M)) == (0, 1, B)
+
+
+def test_copies_that_records_show_and_the_pod_does_not_count_yet_are_pending() -> None:
+    pods = Neighbourhood(HERE)
+    for number in range(3):
+        pods.model_changed(ModelId(f"m{number}"), ModelRecord(INFO, copies={A: NOW}))
+    assert (pods.pending(A, 1), pods.pending(A, 5)) == (2, 0)
+    pods.model_changed(ModelId("m0"), ModelRecord(INFO, copies={B: NOW}))
+    pods.model_changed(ModelId("m1"), None)
+    assert (pods.pending(A, 0), pods.pending(B, 0)) == (1, 1)
+
+
+def test_an_intention_ends_when_the_copy_or_a_failure_is_recorded_or_the_model_goes() -> None:
+    for record in (ModelRecord(INFO, copies={A: NOW}), ModelRecord(INFO, failed={A: NOW}), None):
+        pods = Neighbourhood(HERE)
+        pods.intend(M, A, NOW)
+        pods.model_changed(M, ModelRecord(INFO, copies={B: NOW}))
+        assert pods.intended(M) == A
+        pods.model_changed(M, record)
+        assert pods.intended(M) is None
+
+
+def test_a_failure_of_this_pod_that_somebody_took_from_the_record_is_told_once() -> None:
+    pods = Neighbourhood(HERE)
+    failed = ModelRecord(INFO, failed={HERE: NOW})
+    assert [pods.model_changed(M, record) for record in (failed, failed, ModelRecord(INFO), ModelRecord(INFO))] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_copies_are_counted_by_zone() -> None:
+    pods = Neighbourhood(HERE)
+    pods.instance_changed(A, InstanceRecord(zone="east"))
+    pods.instance_changed(B, InstanceRecord(zone="west"))
+    assert pods.zones(ModelRecord(INFO, copies={A: NOW, B: NOW, PodId("dead"): NOW})) == Counter(east=1, west=1)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.data())
+def test_the_chosen_one_of_two_is_never_busier_than_the_other(loads: list[int], data: st.DataObject) -> None:
+    pods = Neighbourhood(HERE)
+    names = [PodId(f"p{number}") for number in range(len(loads))]
+    for pod, load in zip(names, loads, strict=True):
+        for _ in range(load):
+            pods.began(pod)
+    drawn: list[int] = []
+
+    def draw(below: int) -> int:
+        drawn.append(data.draw(st.integers(0, below - 1)))
+        return drawn[-1]
+
+    chosen = lighter(names, pods, draw)
+    pair = {names[drawn[0]], names[(drawn[0] + 1 + drawn[1]) % len(names)]} if drawn else {names[0]}
+    assert chosen in pair
+    assert pods.calls(chosen) == min(pods.calls(pod) for pod in pair)
