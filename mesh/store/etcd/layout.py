@@ -66,6 +66,8 @@ class Layout:
         if not prefix or any(letter.isspace() or letter == "/" for letter in prefix):
             raise Malformed(f"MM_KVSTORE_PREFIX={prefix!r} must be neither empty nor contain white space or '/'")
         self.base = f"{root}/{prefix}/{service}/".encode()
+        self.marker = self.base + b"mesh/marker"
+        """Our addition: a random text that tells this store from one that takes its place."""
 
     def key(self, table: Table, name: str) -> bytes:
         """Where a record lies."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from mesh.core.ids import AliasId, ModelId
+from mesh.core.records import AliasRecord, ModelRecord
 from mesh.store.etcd.layout import ALIASES, MODELS, TABLES, Change, Table
 from mesh.store.registry import LossListener
 
@@ -31,6 +34,14 @@ class Version(NamedTuple):
     revision: int
     known_at: int
     fault: str = ""
+
+
+@dataclass(slots=True)
+class Losses:
+    """What a reset of the store lost."""
+
+    models: dict[ModelId, ModelRecord] = field(default_factory=dict)
+    aliases: dict[AliasId, AliasRecord] = field(default_factory=dict)
 
 
 class Mirror:
@@ -57,11 +68,10 @@ class Mirror:
         """The revision of every key there is."""
         return dict(self._versions)
 
-    def take(self, changes: Iterable[Change]) -> Iterator[None]:
-        """Takes changes in order of their revisions, all of one revision at once, and has each told; stops after each revision."""
+    def take(self, changes: Iterable[Change]) -> None:
+        """Takes changes in order of their revisions, all of one revision at once, and has each told."""
         for revision, group in groupby(changes, attrgetter("revision")):
             self._take([change for change in group if self._ahead.get(change.key, 0) < revision])
-            yield
 
     def fold(self, changes: Iterable[Change]) -> None:
         """Takes the changes of one own write before they come with the others; they are not told again then."""
@@ -86,23 +96,20 @@ class Mirror:
         self._ahead.clear()
         self._versions = dict.fromkeys(self._versions, 0)
 
-    def lose(self, changes: list[Change]) -> list[Change]:
-        """Takes the deletions of models and aliases that a reset of the store brings, and has them told as losses, not as deletions.
+    def lose(self, change: Change, lost: Losses) -> bool:
+        """Takes the deletion of a model or an alias without telling it, and notes what went; False if it is of another table."""
+        if change.table not in (MODELS, ALIASES):
+            return False
+        noted: dict[Any, Any] = lost.models if change.table == MODELS else lost.aliases
+        if (record := self.tables[change.table.name].get(change.id)) is not None:
+            noted[change.id] = record
+        self._keep(change)
+        return True
 
-        Returns:
-            the changes that are left; all of them if nobody listens to losses.
-        """
-        if not self.loss_listeners:
-            return changes
-        losses = [change for change in changes if change.table in (MODELS, ALIASES) and change.record is None and not change.fault]
-        lost: dict[str, dict[Any, Any]] = {MODELS.name: {}, ALIASES.name: {}}
-        for change in losses:
-            if (record := self.tables[change.table.name].get(change.id)) is not None:
-                lost[change.table.name][change.id] = record
-            self._keep(change)
+    def tell_losses(self, lost: Losses) -> None:
+        """Has told what a reset of the store lost."""
         for listener in self.loss_listeners:
-            self._call(listener, lost[MODELS.name], lost[ALIASES.name])
-        return [change for change in changes if change.table not in (MODELS, ALIASES) or change.record is not None or change.fault]
+            self._call(listener, lost.models, lost.aliases)
 
     async def reached(self, revision: int, within: float) -> bool:
         """Waits until every change up to `revision` is in, so many seconds at most; whether it is."""

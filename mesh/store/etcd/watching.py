@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import random
-from collections.abc import AsyncIterator, Iterable
+import secrets
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any
 
 from aetcd import rpc
@@ -13,8 +17,8 @@ from grpc import aio
 
 from mesh.core.errors import MeshError, StoreUnavailable
 from mesh.store.etcd.connection import OPERATION, Connection
-from mesh.store.etcd.layout import Change, Layout, Raw, end_of
-from mesh.store.etcd.mirror import Mirror
+from mesh.store.etcd.layout import Layout, Raw, end_of
+from mesh.store.etcd.mirror import Losses, Mirror
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +26,9 @@ PAGE = 500
 """Records of one read of a snapshot."""
 PAGE_PATIENCE = 30.0
 """Seconds that one page may take."""
-FEW = 50
-"""Changes that are read on the event loop; more are read beside it."""
-SLICE = 0.002
-"""Seconds after which others get their turn while many changes are taken in."""
+PORTION = 50
+"""Changes that are read and taken in at a time, then others get their turn; more only if one transaction made them. A thread would not do:
+it holds the interpreter for longer than that before it gives it up."""
 YOUNG = 1.0
 """Seconds that a watch is left alone after it was opened."""
 _PAUSE = 0.05
@@ -44,6 +47,7 @@ class Watcher:
         self._connection, self._layout, self._mirror = connection, layout, mirror
         self._end = end_of(layout.base)
         self._cluster = 0
+        self._marker = b""
         self._task: asyncio.Task[None] | None = None
         self._stream: Any = None
         self._opened = 0.0
@@ -108,7 +112,7 @@ class Watcher:
             async with asyncio.timeout(OPERATION):
                 await self._heed(await self._stream.read())
             async for events, reached in self._answers(self._stream):
-                await self._take(await self._changes([_raw(event) for event in events]))
+                await self._take(map(_raw, events))
                 self._mirror.reach(reached)
         except (aio.AioRpcError, TimeoutError):
             self._connection.turn(address)
@@ -153,29 +157,68 @@ class Watcher:
         raise StoreUnavailable(f"etcd ended the watch: {answer.cancel_reason or 'no reason given'}")
 
     async def _same_store(self, header: Any) -> None:
-        """A member may lag behind what was seen; a store whose latest revision is older is another one."""
-        if header.cluster_id == self._cluster and header.revision >= self._mirror.revision:
+        """A member may lag behind what was seen; a store whose latest revision is older, or that has another marker, is another one."""
+        key = self._layout.marker
+        answer, _ = await self._connection.call("Range", rpc.RangeRequest(key=key))
+        same = answer.header.cluster_id == self._cluster and [kv.value for kv in answer.kvs] == [self._marker]
+        if same and max(header.revision, answer.header.revision) >= self._mirror.revision:
             return
-        answer, _ = await self._connection.call("Range", rpc.RangeRequest(key=self._layout.base, keys_only=True))
-        if answer.header.cluster_id != self._cluster or answer.header.revision < self._mirror.revision:
-            revision, latest = self._mirror.revision, answer.header.revision
-            self._mirror.restart()
-            self._reset = True
-            raise Stale(f"etcd is another one than before, or was put back: it was at revision {revision} and is at {latest}")
+        revision, latest = self._mirror.revision, answer.header.revision
+        self._other_store()
+        raise Stale(f"etcd is another one than before, or was put back: it was at revision {revision} and is at {latest}")
+
+    async def _mark(self) -> bytes:
+        """What tells this store from one that takes its place under the same cluster id; made by the first pod that comes."""
+        key, value = self._layout.marker, secrets.token_hex(16).encode()
+        request = rpc.TxnRequest(
+            compare=[rpc.Compare(key=key, target=rpc.Compare.CREATE, result=rpc.Compare.EQUAL, create_revision=0)],
+            success=[rpc.RequestOp(request_put=rpc.PutRequest(key=key, value=value))],
+            failure=[rpc.RequestOp(request_range=rpc.RangeRequest(key=key))],
+        )
+        answer, _ = await self._connection.call("Txn", request)
+        found: bytes = value if answer.succeeded else answer.responses[0].response_range.kvs[0].value
+        return found
 
     async def _refresh(self) -> None:
         """Reads everything at one revision and takes in what differs from the mirror."""
-        revision, found = await self._snapshot()
-        raws = await asyncio.to_thread(_differences, found, self._mirror.versions(), revision)
-        changes = await self._changes(raws)
+        marker = await self._mark()
+        if marker != self._marker and self._marker and not self._reset:
+            self._other_store()
+        known = self._mirror.versions()
+        revision, news = await self._snapshot(known)
+        self._marker = marker
         if self._reset:
-            changes = self._mirror.lose(changes)
+            await self._lose(known)
             self._reset = False
-        await self._take(changes)
+        # Each page is in the order of revisions; so is what is merged of them, without one long step.
+        await self._take(heapq.merge(*news, key=_by_revision))
+        for gone in _portions(known):
+            # Their order is not known.
+            self._take_portion(Raw(key, revision, None) for key in gone)
+            await asyncio.sleep(0)
         self._mirror.reach(revision)
 
-    async def _snapshot(self) -> tuple[int, list[Raw]]:
-        found: list[Raw] = []
+    def _other_store(self) -> None:
+        """Nothing that is known here says anything about what there is now."""
+        self._mirror.restart()
+        self._reset = True
+
+    async def _lose(self, gone: dict[bytes, int]) -> None:
+        """Has models and aliases told as lost that went with the former store, if somebody listens to that; takes them from `gone`."""
+        if not self._mirror.loss_listeners:
+            return
+        lost = Losses()
+        for keys in _portions(gone):
+            for key in keys:
+                change = self._layout.change(Raw(key, 0, None))
+                if change and self._mirror.lose(change, lost):
+                    del gone[key]
+            await asyncio.sleep(0)
+        self._mirror.tell_losses(lost)
+
+    async def _snapshot(self, known: dict[bytes, int]) -> tuple[int, list[list[Raw]]]:
+        """The revision, and page for page what is not known at its revision; what is found goes from `known`."""
+        news: list[list[Raw]] = []
         start, revision = self._layout.base, 0
         while True:
             request = rpc.RangeRequest(key=start, range_end=self._end, limit=PAGE, revision=revision)
@@ -187,24 +230,25 @@ class Watcher:
                 raise
             revision = revision or page.header.revision
             self._cluster = page.header.cluster_id
-            found.extend(Raw(kv.key, kv.mod_revision, kv.value, kv.create_revision, kv.lease) for kv in page.kvs)
+            differing = [_found(kv) for kv in page.kvs if known.pop(kv.key, None) != kv.mod_revision]
+            news.append(sorted(differing, key=_by_revision))
             if not page.more:
-                return revision, found
+                return revision, news
             start = page.kvs[-1].key + b"\0"
 
-    async def _changes(self, raws: list[Raw]) -> list[Change]:
-        return self._read(raws) if len(raws) <= FEW else await asyncio.to_thread(self._read, raws)
-
-    async def _take(self, changes: list[Change]) -> None:
-        loop = asyncio.get_running_loop()
-        turn_ends = loop.time() + SLICE
-        for _ in self._mirror.take(changes):
-            if loop.time() > turn_ends:
+    async def _take(self, raws: Iterable[Raw]) -> None:
+        """Reads changes in the order of their revisions and takes them in, a portion at a time."""
+        portion: list[Raw] = []
+        for _, transaction in groupby(raws, _by_revision):
+            portion.extend(transaction)
+            if len(portion) >= PORTION:
+                self._take_portion(portion)
+                portion = []
                 await asyncio.sleep(0)
-                turn_ends = loop.time() + SLICE
+        self._take_portion(portion)
 
-    def _read(self, raws: Iterable[Raw]) -> list[Change]:
-        return [change for change in map(self._layout.change, raws) if change]
+    def _take_portion(self, raws: Iterable[Raw]) -> None:
+        self._mirror.take([change for change in map(self._layout.change, raws) if change])
 
 
 async def first_after(connection: Connection, key: bytes, revision: int) -> Raw | None:
@@ -226,16 +270,21 @@ async def first_after(connection: Connection, key: bytes, revision: int) -> Raw 
     return None
 
 
-def _differences(found: list[Raw], known: dict[bytes, int], revision: int) -> list[Raw]:
-    """What leads from what is known to what was found at a revision: puts in their order, then deletions, whose order is not known."""
-    news = sorted((raw for raw in found if known.pop(raw.key, None) != raw.revision), key=lambda raw: raw.revision)
-    return news + [Raw(key, revision, None) for key in known]
+_by_revision = attrgetter("revision")
+
+
+def _portions(keys: Iterable[bytes]) -> Iterator[list[bytes]]:
+    rest = iter(list(keys))
+    while portion := list(islice(rest, PORTION)):
+        yield portion
+
+
+def _found(kv: Any) -> Raw:
+    return Raw(kv.key, kv.mod_revision, kv.value, kv.create_revision, kv.lease)
 
 
 def _raw(event: Any) -> Raw:
-    deleted = event.type == rpc.Event.DELETE
-    kv = event.kv
-    return Raw(kv.key, kv.mod_revision, None if deleted else kv.value, kv.create_revision, kv.lease)
+    return Raw(event.kv.key, event.kv.mod_revision, None) if event.type == rpc.Event.DELETE else _found(event.kv)
 
 
 def _text(error: aio.AioRpcError | MeshError | TimeoutError) -> str:

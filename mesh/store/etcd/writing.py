@@ -96,7 +96,8 @@ class Writer:
             return _done(attempt, values, answer.header.revision)
         kvs = [kv for response in answer.responses for kv in response.response_range.kvs]
         fresh = self._fresh(attempt, kvs, answer.header.revision)
-        revision = await self._own(attempt.read, values, fresh) if repeated and values else 0
+        found = {kv.key: kv.value for kv in kvs}
+        revision = await self._own(attempt.read, values, fresh, found) if repeated and values else 0
         return _done(attempt, values, revision) if revision else Outcome(False, [], fresh)
 
     def _fresh(self, attempt: Attempt, kvs: list[Any], revision: int) -> dict[bytes, Version]:
@@ -107,20 +108,36 @@ class Writer:
             fresh[kv.key] = Version(change.record, change.revision, revision, change.fault)
         return fresh
 
-    async def _own(self, read: Mapping[bytes, Version], values: Mapping[bytes, bytes | None], fresh: Mapping[bytes, Version]) -> int:
+    async def _own(
+        self,
+        read: Mapping[bytes, Version],
+        values: Mapping[bytes, bytes | None],
+        fresh: Mapping[bytes, Version],
+        found: Mapping[bytes, bytes],
+    ) -> int:
         """The revision of this very write, if one of its lost tries arrived: the key's next version is then ours; 0 if not.
 
         Of several keys one that is put decides, because the stamp makes its value ours alone; all were written together.
+
+        Raises:
+            StoreUnavailable: etcd does not say, or has forgotten; to write once more might be to write twice.
         """
         key = next((key for key, value in values.items() if value is not None), next(iter(values)))
         before = read[key]
         if fresh[key].revision == before.revision:
             return 0
+        if found.get(key) == values[key] is not None:
+            return fresh[key].revision
         try:
             first = await first_after(self._connection, key, before.revision or before.known_at)
         except (aio.AioRpcError, TimeoutError) as error:
             raise StoreUnavailable(f"{self._connection.where} does not say whether a change was written: {error!r}") from None
-        return first.revision if first and first.value == values[key] else 0
+        if first is None:
+            shown = key.decode(errors="replace")
+            raise StoreUnavailable(
+                f"{self._connection.where} cannot say any more whether a change of {shown} was written; look at it, then try again"
+            )
+        return first.revision if first.value == values[key] else 0
 
 
 def _transaction(read: Mapping[bytes, Version], values: Mapping[bytes, bytes | None]) -> Any:

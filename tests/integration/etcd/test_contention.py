@@ -20,7 +20,7 @@ from mesh.store.etcd import registry as module
 from mesh.store.etcd.layout import MODELS
 from tests.integration.etcd.conftest import Opener
 from tests.integration.etcd.server import Etcd, Way
-from tests.integration.etcd.test_following import eventually
+from tests.integration.etcd.test_following import compact, eventually
 from tests.support.waiting import until_async
 from tests.unit.store.edits import INFO, Count, CountIfFewer, create
 
@@ -104,6 +104,36 @@ async def test_a_write_whose_answer_is_lost_counts_once_even_if_others_wrote_aft
         assert edit.attempts == 1
         await eventually(lambda: two.troubled.models == two.other.models)
         assert two.other.models[A].refs == 4
+
+
+async def test_a_write_of_which_etcd_has_forgotten_whether_it_arrived_is_not_made_again(own_etcd: Etcd, opener: Opener) -> None:
+    async with Way(own_etcd.port) as way:
+        two = await pair(own_etcd, opener, way, "a")
+        way.lose("answers")
+        edit = Count("a")
+        writing = asyncio.ensure_future(two.troubled.change(edit))
+        await eventually(lambda: two.other.models[A].refs == 1, "it arrives")
+        await two.other.change(Count("a"))
+        compact(own_etcd)
+        way.reopen()
+        way.cut()
+        with pytest.raises(StoreUnavailable, match=r"cannot say any more whether a change of .*/registry/a was written; look at it"):
+            await writing
+        assert (edit.attempts, two.other.models[A].refs) == (1, 2)
+
+
+async def test_a_write_whose_answer_is_lost_is_known_by_its_value_though_etcd_was_compacted(own_etcd: Etcd, opener: Opener) -> None:
+    async with Way(own_etcd.port) as way:
+        two = await pair(own_etcd, opener, way, "a")
+        way.lose("answers")
+        edit = Count("a")
+        writing = asyncio.ensure_future(two.troubled.change(edit))
+        await eventually(lambda: two.other.models[A].refs == 1, "it arrives")
+        compact(own_etcd)
+        way.reopen()
+        way.cut()
+        assert await writing is None
+        assert (edit.attempts, two.other.models[A].refs) == (1, 1)
 
 
 async def test_a_write_that_never_arrived_is_not_taken_for_the_equal_one_of_another(etcd: Etcd, opener: Opener) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from mesh.core.units import Millis
 from mesh.store.etcd import EtcdRegistry, watching
 from mesh.store.etcd import registry as module
 from mesh.store.etcd.connection import Answer, Connection
+from mesh.store.etcd.layout import Raw
 from tests.integration.etcd.conftest import Opener
 from tests.integration.etcd.server import Etcd, Way
 from tests.support.waiting import until_async
@@ -105,13 +106,13 @@ async def test_an_own_change_is_shown_and_told_once_even_if_the_watch_is_late(
     witness = Witness(registry)
     await registry.change(create("a"))
 
-    async def nothing(raws: object) -> list[object]:
-        return []
+    async def nothing(raws: object) -> None:
+        """Drops them."""
 
     monkeypatch.setattr(module, "WATCH_PATIENCE", 0.1)
     monkeypatch.setattr(module, "RENEWED_PATIENCE", 0.1)
     # The watch goes on, but what it brings does not get into the mirror.
-    monkeypatch.setattr(registry._watcher, "_changes", nothing)
+    monkeypatch.setattr(registry._watcher, "_take", nothing)
     monkeypatch.setattr(registry._mirror, "reach", lambda revision: None)
     assert await registry.change(Count("a")) is None
     assert await registry.change(Count("a")) is None
@@ -218,6 +219,73 @@ async def test_what_an_etcd_lost_is_told_as_a_loss_to_who_can_make_it_good(own_e
     assert await registry.change(create("a")) is None
     assert counted(witness, "a") == [0], "no deletion was told"
     assert len(losses) == 1
+
+
+async def test_an_etcd_that_was_emptied_and_has_come_further_than_before_is_told_from_the_old_one(own_etcd: Etcd, opener: Opener) -> None:
+    async with Way(own_etcd.port) as way:
+        registry = await opener(f"127.0.0.1:{way.port}")
+        await registry.change(SetAlias(AliasId("alias"), A, Millis(1), info=INFO))
+        await registry.change(create("b"))
+        witness = Witness(registry)
+        losses: list[set[str]] = []
+        registry.listen_to_losses(lambda models, aliases: losses.append({*models, *aliases}))
+        before, cluster = registry._mirror.revision, registry._watcher._cluster
+        way.shut()
+        own_etcd.kill()
+        shutil.rmtree(own_etcd.folder / "data")
+        own_etcd.start()
+        # Another pod came first, and brings the new etcd further than the old one was.
+        other = await opener(own_etcd.address)
+        await change_many(other, ["b", "c"], before)
+        assert other._mirror.revision > before
+        assert other._watcher._cluster == cluster, "nothing but the marker tells them apart"
+        way.reopen()
+        await eventually(lambda: losses)
+        assert losses == [{"a", "alias"}]
+        await eventually(lambda: registry.models == other.models)
+        assert {name for name, _ in witness.told} == {"b", "c"}
+
+
+async def test_two_pods_that_come_at_once_agree_on_the_marker(etcd: Etcd, opener: Opener, service: str) -> None:
+    pods = await asyncio.gather(*(opener(etcd.address) for _ in range(5)))
+    assert {pod._watcher._marker for pod in pods} == {etcd.get(f"/mm/{service}/mesh/marker").encode()}
+    later = await opener(etcd.address)
+    assert later._watcher._marker == pods[0]._watcher._marker
+
+
+async def test_however_much_is_taken_in_it_is_taken_in_small_portions(
+    etcd: Etcd, opener: Opener, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "PORTION", 10)
+    writer = await opener(etcd.address)
+    await change_many(writer, [f"model-{number}" for number in range(100)], 0)
+    portions: list[list[int]] = []
+    take = watching.Watcher._take_portion
+
+    def noted(self: watching.Watcher, raws: Iterable[Raw]) -> None:
+        taken = list(raws)
+        portions.append([raw.revision for raw in taken])
+        take(self, taken)
+
+    async with Way(etcd.port) as way:
+        monkeypatch.setattr(watching.Watcher, "_take_portion", noted)
+        reader = await opener(f"127.0.0.1:{way.port}")
+        assert reader.models == writer.models
+        assert max(map(len, portions)) == 10
+        monkeypatch.undo()
+        monkeypatch.setattr(watching, "PORTION", 10)
+        way.shut()
+        await change_many(writer, ["late"], 50)
+        # One transaction is taken in at once, whatever its size.
+        etcd.ctl("del", "--prefix", f"/mm/{service}/registry/model-")
+        await eventually(lambda: len(writer.models) == 1)
+        portions.clear()
+        monkeypatch.setattr(watching.Watcher, "_take_portion", noted)
+        way.reopen()
+        await eventually(lambda: reader.models == writer.models)
+        together = [portion for portion in portions if len(portion) >= 100]
+        assert [len(set(portion[-100:])) for portion in together] in ([1], [1, 1])
+        assert all(len(portion) <= 10 for portion in portions if portion not in together)
 
 
 async def test_records_that_fill_many_answers_come_whole(etcd: Etcd, opener: Opener) -> None:
