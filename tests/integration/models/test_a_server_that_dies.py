@@ -31,7 +31,7 @@ class Callers:
     """Threads that call one service each, without a pause, and note how each call went."""
 
     def __init__(self, stack: Stack) -> None:
-        self.answers: dict[str, list[int | grpc.StatusCode]] = {name: [] for name in NAMES}
+        self.answers: dict[str, list[int | str]] = {name: [] for name in NAMES}
         self._stack = stack
         self._done = threading.Event()
         self._threads = [threading.Thread(target=self._call, args=(name,)) for name in NAMES]
@@ -51,8 +51,7 @@ class Callers:
             try:
                 self.answers[name].append(self._stack.digit(name))
             except grpc.RpcError as error:
-                assert isinstance(error, grpc.Call)  # noqa: PT017  # tells the type checker
-                self.answers[name].append(error.code())
+                self.answers[name].append(str(error))
 
     def served_since(self, before: dict[str, int]) -> bool:
         """Whether every service answered at least thrice since, the last three times well."""
@@ -66,7 +65,7 @@ def until_another_runs(stack: Stack, pid: int | None) -> None:
     until(lambda: stack.server_pid() not in (None, pid), "MLServer to be started again", within=PATIENCE)
 
 
-def test_after_it_was_killed_while_serving_calls_succeed_again_by_themselves(stack: Stack) -> None:
+def test_of_the_calls_under_way_when_it_is_killed_and_of_those_after_it_none_fails(stack: Stack) -> None:
     assert stack.digits(NAMES) == [8] * len(NAMES)
     pid = stack.server_pid()
     with Callers(stack) as callers:
@@ -75,9 +74,8 @@ def test_after_it_was_killed_while_serving_calls_succeed_again_by_themselves(sta
         until_another_runs(stack, pid)
         before = callers.counts()
         until(lambda: callers.served_since(before), "every caller to be answered again", within=PATIENCE)
-    found = {answer for answers in callers.answers.values() for answer in answers}
-    # Those under way when it died fail, as theirs was the server's own answer; nobody gets a wrong digit, or no answer in time.
-    assert found - {8} <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}
+    # The router makes a call again whose server died under it, and holds all others until the server is back.
+    assert {answer for answers in callers.answers.values() for answer in answers} == {8}
     assert stack.resident() == {stack.concrete(name) for name in NAMES}
 
 
