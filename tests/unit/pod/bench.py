@@ -10,15 +10,20 @@ from mesh.core.errors import Code
 from mesh.core.events import EditDone, EditRefused, Event, LoadFailed, LoadSucceeded, UnloadSucceeded
 from mesh.core.events import LoadWanted as Wanted
 from mesh.core.ids import CopyId, ModelId, PodId
+from mesh.core.instances import InstanceRecord
 from mesh.core.instructions import ChangeRecord, EndCalls, Instruction, LoadModel, UnloadModel
+from mesh.core.journey import View
 from mesh.core.pod import Pod
 from mesh.core.policy import Policy
 from mesh.core.records import ModelInfo
 from mesh.core.units import Millis, Units
 from mesh.pod.clock import WallClock
 from mesh.pod.conductor import Conductor
+from mesh.pod.loads import Loads
 from mesh.pod.management import Management
+from mesh.pod.peers import Peers
 from mesh.pod.transitions import Transitions
+from mesh.settings import Settings
 from mesh.store.memory import MemoryRegistry
 from mesh.telemetry.metrics import Metrics
 
@@ -40,8 +45,11 @@ class Bench:
         self.conductor = Conductor(self.pod, WallClock())
         self.conductor.use(self)
         self.registry = MemoryRegistry()
+        self.view = View(self.pod, self.registry.models, lambda: self.pod.figures(InstanceRecord()), lambda _: frozenset())
+        self.peers = Peers(self.pod.id, self.pod.pods, Settings(), self.conductor.now)
+        self.loads_of_models = Loads(self.conductor, self.view, self.peers)
         self.transitions = Transitions(self.conductor, self.registry)
-        self.management = Management(self.conductor, self.registry, self.transitions, default_owner="")
+        self.management = Management(self.conductor, self.registry, self.loads_of_models, self.transitions, default_owner="")
         self.loads: dict[ModelId, CopyId] = {}
         self.unloads: dict[ModelId, CopyId] = {}
         self.ordered: list[str] = []
@@ -115,6 +123,8 @@ class Bench:
 
     async def stop(self) -> None:
         await self.transitions.stop()
+        await self.loads_of_models.stop()
+        await self.peers.close()
         self.conductor.stop()
         for writing in list(self._writes):
             await writing

@@ -16,6 +16,7 @@ from mesh.pod.admission import Admission
 from mesh.pod.serve import CallServer
 from mesh.pod.streams import ServedStream
 from mesh.pod.targets import Targets
+from mesh.pod.travel import Travels
 from mesh.pod.turns import Turns
 from mesh.runtime.channels import channel
 from mesh.runtime.handshake import Runtime
@@ -71,14 +72,14 @@ class Served:
         self.channel = channel(f"127.0.0.1:{port}", 1 << 20)
         self.admission = Admission(max_calls, max_held)
         runtime = Runtime(Spi(self.channel, SERVICE, bench.pod.cache.policy.load_timeout), "test", bench.pod.cache.policy, {}, True, True)
+        turns = Turns(OFF, limited=True, longest=0)
         self.calls = CallServer(
-            bench.conductor,
-            bench.registry,
             Targets(bench.registry, Dataplane.DEFAULT),
             runtime,
             Exchange(self.channel),
+            bench.peers,
+            Travels(bench.conductor, bench.view, self.admission, turns, OFF),
             self.admission,
-            Turns(OFF, limited=True, longest=0),
             OFF,
             parallel=4,
             log_each=False,

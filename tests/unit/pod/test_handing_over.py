@@ -141,6 +141,7 @@ async def test_what_comes_up_while_something_is_decided_is_decided_next(bench: B
     bench.tell(LoadWanted(M, INFO, bench.conductor.now()))
     assert bench.pod.copy(ModelId("second")) is not None
     await bench.loading("m")
+    bench.loaded("m")
     await bench.loading("second")
 
 
