@@ -8,22 +8,25 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable
-from urllib.parse import unquote
 
 import uvloop
 
 from mesh import __version__
-from mesh.core.errors import MeshError
+from mesh.core.errors import DeadlineExceeded, MeshError
+from mesh.core.hops import Load
+from mesh.doors import facts
+from mesh.doors.grpc.peer import PeerDoor
 from mesh.doors.grpc.server import GrpcDoor
-from mesh.doors.http_small import Request
 from mesh.doors.metrics import metrics_door
-from mesh.doors.probes import Answer, Prestop, probes
+from mesh.doors.probes import Prestop, probes
 from mesh.doors.rest.app import create_app
 from mesh.doors.rest.server import RestServer
 from mesh.doors.tls import TlsFiles
+from mesh.pod import static
 from mesh.pod.assemble import LivingPod, start
-from mesh.pod.facts import Facts
+from mesh.pod.readiness import Probation, Readiness
 from mesh.settings import Settings, termination_log
 from mesh.telemetry import logs
 from mesh.telemetry.metrics import Metrics
@@ -43,14 +46,15 @@ def run(settings: Settings | None = None) -> int:
 
     Returns:
         The exit status: 0 after an orderly stop, 1 if the start failed; the reason stands in the log, on standard error and
-        in the termination log.
+        in the termination log. A stop that takes longer than `SHUTDOWN_TIMEOUT_MS` ends the process with 1 then and there.
     """
+    watchdog = Watchdog()
     try:
         logs.setup()
         settings = settings or Settings.load()
         logs.setup(settings.log_level, settings.log_request_headers)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_live(settings))
+            runner.run(_live(settings, watchdog))
     except MeshError as error:
         reason = f"Service startup failed: {error}"
         log.error(reason)
@@ -58,16 +62,47 @@ def run(settings: Settings | None = None) -> int:
         with contextlib.suppress(OSError):
             (settings.termination_log if settings else termination_log()).write_text(reason)
         return 1
+    finally:
+        watchdog.rest()
     return 0
 
 
-async def _live(settings: Settings) -> None:
+class Watchdog:
+    """Ends the process if a stop takes too long. A thread, because what hangs may be the event loop."""
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+
+    def watch(self, limit: float) -> None:
+        """From now on so many seconds are left; a second time changes nothing."""
+        if self._timer is None:
+            self._timer = threading.Timer(limit, self._end, (limit,))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def rest(self) -> None:
+        """The stop is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @staticmethod
+    def _end(limit: float) -> None:
+        log.error("the stop is not over after %g s (SHUTDOWN_TIMEOUT_MS); the process ends as it is", limit)
+        os._exit(1)
+
+
+async def _live(settings: Settings, watchdog: Watchdog) -> None:
     """Starts, waits for a signal, stops; whatever was started is stopped also if a later step fails."""
     stop = asyncio.Event()
+
+    def asked() -> None:
+        watchdog.watch(settings.shutdown_timeout / 1000)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, asked)
     async with contextlib.AsyncExitStack() as started:
-        starting = asyncio.create_task(_start(settings, started))
+        starting = asyncio.create_task(Router(settings, started).start())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -81,81 +116,113 @@ async def _live(settings: Settings) -> None:
         log.info("stopping")
 
 
-async def _start(settings: Settings, started: contextlib.AsyncExitStack) -> None:
-    """Everything in order; `started` learns how to undo each step."""
-    metrics = Metrics(read_options(settings.metrics, settings.info_metrics, os.environ))
-    alive: list[LivingPod] = []
-    ports: dict[str, int] = {}
+class Router:
+    """One router's start, step by step.
 
-    async def opened(name: str, begin: Callable[[], Awaitable[int]], end: Callable[[], Awaitable[None]]) -> None:
-        ports[name] = await begin()
-        started.push_async_callback(end)
+    Args:
+        started: learns how to undo each step; closing it stops the router.
+    """
 
-    if settings.probe_port is not None:
-        # Open before the runtime is there, so that a pod that waits can be told from one that is dead.
-        probe = probes(
-            settings.bind, settings.probe_port, lambda: bool(alive) and alive[0].management.ready(), routes={"/mesh/v1": _facts(alive)}
+    def __init__(self, settings: Settings, started: contextlib.AsyncExitStack) -> None:
+        self._settings, self._started = settings, started
+        self._grace = min(LAST_CALLS, settings.shutdown_timeout / 2000)
+        self._ports: dict[str, int] = {}
+        self._pod: LivingPod | None = None
+        self._readiness: Readiness | None = None
+        self._doing = ""
+
+    async def start(self) -> None:
+        """Returns when calls are taken.
+
+        Raises:
+            MeshError: says what failed and what to do.
+        """
+        limit = self._settings.start_timeout
+        try:
+            async with asyncio.timeout(limit) as over:
+                await self._start()
+        except TimeoutError:
+            if not over.expired():
+                raise
+            raise DeadlineExceeded(f"the start is not over after {limit} s (MESH_START_TIMEOUT); it was {self._doing}") from None
+
+    async def _start(self) -> None:
+        settings = self._settings
+        models = static.read(settings)
+        metrics = Metrics(read_options(settings.metrics, settings.info_metrics, os.environ))
+        await self._open_what_others_watch(metrics)
+
+        self._step("waiting for the registry and the model server")
+        pod = await start(settings, metrics)
+        self._started.push_async_callback(pod.stop)
+        probation = Probation(pod.conductor, pod.registry, settings) if settings.fail_fast else None
+        self._pod, self._readiness = pod, Readiness(pod.conductor.pod.id, pod.registry, probation)
+
+        self._step("joining the other pods")
+        await self._join(pod)
+
+        if not pod.registry.read_only:
+            self._step("registering the models that the settings name")
+            await static.register(models, pod.management, pod.conductor.now())
+
+        self._step("opening the doors")
+        await self._open_to_clients(pod, self._readiness)
+        logs.event("listening", **self._ports, pod=pod.conductor.pod.id)
+
+    async def _open_what_others_watch(self, metrics: Metrics) -> None:
+        """Open before the runtime is there, so that a pod that waits can be told from one that is dead."""
+        settings = self._settings
+        self._step("opening the doors")
+        if settings.probe_port is not None:
+            view = facts.facts_route(lambda: self._pod.facts if self._pod and self._pod.management.ready() else None)
+            probe = probes(settings.bind, settings.probe_port, self._why_not_ready, {facts.PREFIX: view})
+            await self._open("probe", probe.start, probe.stop)
+        scrape = metrics_door(metrics, settings.bind)
+        if scrape is not None:
+            await self._open("metrics", scrape.start, scrape.stop)
+        # Among the first, so that it is among the last to close: hooks hold the runtime until nothing needs it any more.
+        prestop = Prestop(settings.bind, settings.prestop_port, 2 * (settings.shutdown_timeout / 1000 + 1))
+        await self._open("prestop", prestop.start, prestop.stop)
+
+    async def _join(self, pod: LivingPod) -> None:
+        """The door for other pods first: from the moment that the pod's record is written, they may call."""
+        settings, membership, me = self._settings, pod.membership, pod.conductor.pod.id
+        door = PeerDoor(
+            *(settings, pod.serving, pod.loads),
+            me=me,
+            started=membership.identity.start_time,
+            load=lambda: Load(pod.conductor.pod.pods.calls(me), membership.rpm()),
         )
-        await opened("probe", probe.start, probe.stop)
-    scrape = metrics_door(metrics, settings.bind)
-    if scrape is not None:
-        await opened("metrics", scrape.start, scrape.stop)
-    pod = await start(settings, metrics)
-    started.push_async_callback(pod.stop)
-    prestop = Prestop(settings.bind, settings.prestop_port, 2 * (settings.shutdown_timeout / 1000 + 1))
-    await opened("prestop", prestop.start, prestop.stop)
-    tls = TlsFiles.of(settings)
-    rest = RestServer(
-        create_app(pod.serving, pod.management, version=__version__, max_message=settings.max_message),
-        host=settings.bind,
-        port=settings.rest_port,
-        shared=settings.shared_rest_port,
-        tls=tls,
-    )
-    grace = min(LAST_CALLS, settings.shutdown_timeout / 2000)
-    await opened("rest", rest.start, lambda: rest.stop(grace))
-    door = GrpcDoor(settings, pod)
-    await opened("grpc", door.start, lambda: door.stop(grace))
-    alive.append(pod)
-    pod.management.accept(True)
-    await door.serving(True)
-    logs.event("listening", **ports, pod=pod.conductor.pod.id)
-    started.callback(lambda: pod.management.accept(False))
+        await self._open("peer", door.start, lambda: door.stop(self._grace))
+        await membership.check_identity(pod.peers.greet)
+        await membership.join(f"{_host(settings.pod_address)}:{self._ports['peer']}")
+
+    async def _open_to_clients(self, pod: LivingPod, readiness: Readiness) -> None:
+        settings, tls = self._settings, TlsFiles.of(self._settings)
+        app = create_app(pod.serving, pod.management, version=__version__, max_message=settings.max_message)
+        rest = RestServer(app, host=settings.bind, port=settings.rest_port, shared=settings.shared_rest_port, tls=tls)
+        await self._open("rest", rest.start, lambda: rest.stop(self._grace))
+        door = GrpcDoor(settings, pod)
+        await self._open("grpc", door.start, lambda: door.stop(self._grace))
+        pod.management.accept(True)
+        await door.serving(True)
+        readiness.open()
+        self._started.push_async_callback(pod.membership.leave)
+        self._started.callback(readiness.close)
+        self._started.callback(lambda: pod.management.accept(False))
+
+    async def _open(self, name: str, begin: Callable[[], Awaitable[int]], end: Callable[[], Awaitable[None]]) -> None:
+        self._ports[name] = await begin()
+        self._started.push_async_callback(end)
+
+    def _step(self, doing: str) -> None:
+        self._doing = doing
+        log.info(doing)
+
+    def _why_not_ready(self) -> str:
+        return self._readiness.why_not() if self._readiness else "it is starting"
 
 
-def _facts(alive: list[LivingPod]) -> Callable[[Request], Answer]:
-    """State as JSON under `/mesh/v1`."""
-
-    def answer(request: Request) -> Answer:
-        if not alive:
-            return 503, {"error": "the pod is still starting"}
-        facts = alive[0].facts
-        kind, _, name = request.path.removeprefix("/mesh/v1").strip("/").partition("/")
-        found = _view(facts, kind, unquote(name), request)
-        return (
-            (404, {"error": f"there is no {request.path}; try /mesh/v1/pod, /models[/ID], /aliases[/NAME]"})
-            if found is None
-            else (200, found)
-        )
-
-    return answer
-
-
-def _view(facts: Facts, kind: str, name: str, request: Request) -> dict[str, object] | None:
-    def one(key: str, default: str) -> str:
-        return next(iter(request.query.get(key, ())), default)
-
-    match kind, name:
-        case "pod", "":
-            return facts.pod()
-        case "models", "":
-            limit = one("limit", "1000")
-            return facts.models(one("after", ""), int(limit) if limit.isdigit() else 1000, one("part", ""))
-        case "models", _:
-            return facts.model(name)
-        case "aliases", "":
-            return facts.aliases()
-        case "aliases", _:
-            return facts.alias(name)
-        case _:
-            return None
+def _host(address: str) -> str:
+    """An address as it stands before a port."""
+    return f"[{address}]" if ":" in address else address

@@ -14,20 +14,21 @@ Answer = tuple[int, Any]
 Route = Callable[[Request], Answer | Awaitable[Answer]]
 
 
-def probes(
-    bind: str, port: int, ready: Callable[[], bool], live: Callable[[], bool] = lambda: True, routes: Mapping[str, Route] | None = None
-) -> SmallServer:
-    """The door on `MM_PROBE_PORT`: 200 or 503 at `/ready` and `/live`, 404 elsewhere.
+def probes(bind: str, port: int, unready: Callable[[], str], routes: Mapping[str, Route] | None = None) -> SmallServer:
+    """The door on `MM_PROBE_PORT`: `/live` answers 200 as long as the event loop turns, `/ready` 200 or 503, 404 elsewhere.
 
     Args:
+        unready: why the pod is not to get calls; empty if it is.
         routes: answers in JSON for a path, and all paths below it, by that path; of several that fit, the longest.
     """
     known = sorted(((prefix.rstrip("/"), route) for prefix, route in (routes or {}).items()), key=lambda entry: -len(entry[0]))
 
     async def answer(request: Request) -> Response:
-        if request.path in ("/ready", "/live"):
-            good = ready() if request.path == "/ready" else live()
-            return Response.text(200, "OK") if good else Response.text(503, f"not {request.path[1:]}")
+        if request.path == "/live":
+            return Response.text(200, "OK")
+        if request.path == "/ready":
+            why = unready()
+            return Response.text(503, f"not ready: {why}") if why else Response.text(200, "OK")
         for prefix, route in known:
             if request.path == prefix or request.path.startswith(f"{prefix}/"):
                 outcome = route(request)

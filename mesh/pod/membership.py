@@ -1,39 +1,93 @@
-"""This pod's part in a registry that others see too: it cleans up after its former life, tells how it is, restores what a reset lost."""
+"""This pod's part in the registry: it cleans up after its former life, tells others how it is, restores what a reset lost."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 
+from mesh.core.busyness import Busyness
 from mesh.core.edits import ClearFailure, Edit, RemoveCopy, RestoreAlias, RestoreModel
-from mesh.core.errors import MeshError
-from mesh.core.ids import AliasId, ModelId
-from mesh.core.instances import NEVER, InstanceRecord
+from mesh.core.errors import Conflict, MeshError
+from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.instances import InstanceRecord
+from mesh.core.instructions import Instruction
+from mesh.core.publishing import PERIOD, due, least_space
 from mesh.core.records import AliasRecord, ModelRecord
 from mesh.core.units import Millis
+from mesh.pod.build_version import build_version
 from mesh.pod.conductor import Conductor
+from mesh.pod.peer_lines import Greeting
 from mesh.settings import Settings
 from mesh.store.registry import Registry
 
 log = logging.getLogger(__name__)
 
-PERIOD = 40.0
-"""Seconds between looks at whether the pod's record has changed (reference 0.2, INSTANCE_REC_PUBLISH_FREQ_MS)."""
+HELLO = 5.0
+"""Seconds in which a pod of the same id has to answer to count as alive (reference 9.2)."""
+
+
+Hello = Callable[[str, float], Awaitable[Greeting]]
+"""Asks who answers at `host:port`, so many seconds at most; a MeshError if nobody does."""
 
 
 class Membership:
-    """One pod among others."""
+    """One pod among others.
 
-    def __init__(self, registry: Registry, conductor: Conductor, settings: Settings) -> None:
-        self._registry, self._conductor, self._settings = registry, conductor, settings
-        self._started = conductor.now()
+    Args:
+        calls: how many calls began on copies here since the pod started.
+    """
+
+    def __init__(self, registry: Registry, conductor: Conductor, settings: Settings, calls: Callable[[], int]) -> None:
+        self._registry, self._conductor, self._calls = registry, conductor, calls
+        self._service = settings.service_name
+        self.identity = InstanceRecord(
+            start_time=conductor.now(),
+            version=build_version(settings),
+            location=settings.location or settings.pod_address,
+            zone=settings.zone,
+            labels=tuple(settings.labels),
+        )
+        """What of the pod's record does not change, but for the endpoint that `join` adds."""
+        self._busyness = Busyness(calls(), self.identity.start_time)
         self._published: InstanceRecord | None = None
-        self._restoring: set[asyncio.Task[None]] = set()
+        self._at = Millis(0)
+        self._news = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
         registry.listen_to_losses(self._lost)
 
-    async def begin(self) -> None:
+    async def check_identity(self, hello: Hello) -> None:
+        """Makes sure that no living pod has this pod's id.
+
+        Raises:
+            Conflict: one answers at the address in the record under this id.
+        """
+        me = self._conductor.pod.id
+        record = self._registry.instances.get(me)
+        if record is None:
+            return
+        if not record.endpoint:
+            log.warning("the id of this pod is in the registry, written by a router that cannot be asked; it counts as gone")
+            return
+        try:
+            found = await hello(record.endpoint, HELLO)
+        except MeshError:
+            log.info("a former life of this pod is still in the registry", extra={"endpoint": record.endpoint})
+            return
+        if (found.pod, found.service) == (me, self._service) and found.start_time != self.identity.start_time:
+            raise Conflict(
+                f"another pod of the mesh {found.service} has the id {me} and answers at {record.endpoint}; ids are the last 12 characters "
+                "of WKUBE_POD_NAME, give each pod another one or end that pod"
+            )
+
+    async def join(self, endpoint: str) -> None:
         """Takes this pod out of the records that its former life stands in: the runtime starts empty. Then publishes the pod.
+
+        From now on it is a target for models, and tells how it is until it stops.
+
+        Args:
+            endpoint: `host:port` where other pods reach it; it listens there already.
 
         Raises:
             StoreUnavailable: the store does not answer.
@@ -44,44 +98,84 @@ class Membership:
                 await self._registry.change(RemoveCopy(model, me, record.copies[me], record.last_used, now))
             if me in record.failed:
                 await self._registry.change(ClearFailure(model, me))
+        self.identity = self.identity.with_(endpoint=endpoint)
         await self._publish()
+        await self._registry.stand_for_leader(me)
+        self._conductor.watch(self._something_ordered)
+        self._registry.listen_to_instances(self._pod_changed)
+        self._begin(self._keep())
 
-    async def keep(self) -> None:
-        """Publishes changes until cancelled."""
+    async def leave(self) -> None:
+        """Tells others that nothing new is to come here; if the store does not answer, they learn it when the pod is gone."""
+        self._conductor.pod.leaving = True
+        if self._published is None:
+            return
+        try:
+            await self._publish()
+        except MeshError as error:
+            log.warning("others do not learn that this pod leaves", extra={"cause": error.message})
+
+    def record(self) -> InstanceRecord:
+        """How the pod is at this moment."""
+        return self._conductor.pod.figures(self.identity.with_(rpm=self.rpm()))
+
+    def rpm(self) -> int:
+        """Calls a minute that began on copies here, over the last minutes."""
+        return self._busyness.rpm(self._calls(), self._conductor.now())
+
+    async def stop(self) -> None:
+        """Ends what is under way."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # The pod's own record
+
+    async def _keep(self) -> None:
+        """Publishes what matters soon, whatever else changes in the end."""
         while True:
-            await asyncio.sleep(PERIOD)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PERIOD / 1000):
+                    await self._news.wait()
+            self._news.clear()
+            now = self._conductor.now()
+            when = due(self._published, self._at, self.record(), now, least_space(self._conductor.pod.cache.policy))
+            if when is None:
+                continue
+            await asyncio.sleep((when - now) / 1000)
             try:
                 await self._publish()
             except MeshError as error:
                 log.warning("the pod's record is not written", extra={"cause": error.message})
 
     async def _publish(self) -> None:
-        record = self._record()
-        if record != self._published:
-            await self._registry.publish(self._conductor.pod.id, record)
-            self._published = record
+        record, self._at = self.record(), self._conductor.now()
+        await self._registry.publish(self._conductor.pod.id, record)
+        self._published = record
 
-    def _record(self) -> InstanceRecord:
-        cache, settings = self._conductor.pod.cache, self._settings
-        oldest = cache.recency.oldest()
-        return InstanceRecord(
-            start_time=self._started,
-            location=settings.location or settings.pod_address,
-            zone=settings.zone,
-            labels=tuple(settings.labels),
-            lru_time=Millis(oldest.last_used) if oldest else NEVER,
-            count=len(cache.current),
-            capacity=cache.policy.room,
-            used=cache.space.granted,
-            load_threads=cache.policy.slots,
-            loads_in_progress=cache.slots_used + len(cache.queue),
-        )
+    def _something_ordered(self, _instruction: Instruction) -> None:
+        self._news.set()
+
+    def _pod_changed(self, pod: PodId, record: InstanceRecord | None) -> None:
+        """The store writes again what vanished; what it wrote may be old by then. Another pod's record under this id is worse."""
+        if pod != self._conductor.pod.id:
+            return
+        if record is None:
+            self._published = None
+            self._news.set()
+        elif record.start_time != self.identity.start_time:
+            log.error("another pod has written its record under the id of this one; end one of them", extra={"endpoint": record.endpoint})
+
+    # A reset of the registry
 
     def _lost(self, models: Mapping[ModelId, ModelRecord], aliases: Mapping[AliasId, AliasRecord]) -> None:
         log.warning("the registry was reset; what it lost is written again", extra={"models": len(models), "aliases": len(aliases)})
-        task = asyncio.get_running_loop().create_task(self._restore(dict(models), dict(aliases)))
-        self._restoring.add(task)
-        task.add_done_callback(self._restoring.discard)
+        self._begin(self._restore(dict(models), dict(aliases)))
 
     async def _restore(self, models: Mapping[ModelId, ModelRecord], aliases: Mapping[AliasId, AliasRecord]) -> None:
         edits: list[Edit] = [
@@ -93,9 +187,3 @@ class Membership:
                 await self._registry.change(edit)
             except MeshError as error:
                 log.error("not restored after a reset of the registry", extra={"edit": repr(edit), "cause": error.message})
-
-    async def stop(self) -> None:
-        """Ends what is under way."""
-        for task in list(self._restoring):
-            task.cancel()
-        await asyncio.gather(*self._restoring, return_exceptions=True)

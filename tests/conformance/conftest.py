@@ -25,6 +25,14 @@ def mesh(roomy: Mesh) -> Mesh:
     return roomy
 
 
+@pytest.fixture(scope="module")
+def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeProcess]:
+    """A runtime in want of a router."""
+    runtime = RuntimeProcess(tmp_path_factory.mktemp("lone"))
+    yield runtime
+    runtime.stop()
+
+
 @pytest.fixture
 def client(mesh: Mesh) -> Client:
     return mesh.client

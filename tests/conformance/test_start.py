@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support import ports
 from tests.support.client import answer
 from tests.support.mesh import RouterProcess, RuntimeProcess, a_mesh
 from tests.support.runtime_state import Behaviour
-
-
-@pytest.fixture(scope="module")
-def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeProcess]:
-    """A runtime in want of a router."""
-    runtime = RuntimeProcess(tmp_path_factory.mktemp("lone"))
-    yield runtime
-    runtime.stop()
+from tests.support.waiting import until
 
 
 def failed_start(folder: Path, environment: dict[str, str]) -> str:
@@ -39,6 +32,8 @@ def failed_start(folder: Path, environment: dict[str, str]) -> str:
     [
         ("MM_SVC_GRPC_PORT", "{}"),
         ("REST_PROXY_LISTEN_PORT", "{}"),
+        ("MESH_PEER_PORT", "{}"),
+        ("MM_PRESTOP_WAIT_PORT", "{}"),
         ("MM_PROBE_PORT", "{}"),
         ("MM_METRICS", "prometheus:port={};scheme=http"),
     ],
@@ -69,6 +64,8 @@ def test_without_a_runtime_the_start_fails(tmp_path: Path) -> None:
         ({"MM_DATAPLANE_CONFIG": "{"}, ["dataplane config"]),
         ({"MM_DATAPLANE_CONFIG_PATH": "/no/such/file"}, ["MM_DATAPLANE_CONFIG_PATH", "/no/such/file"]),
         ({"MM_METRICS": "prometheus:port"}, ["MM_METRICS"]),
+        ({"MM_AUTO_REGISTER_MODELS": "{}"}, ["MM_AUTO_REGISTER_MODELS", "list"]),
+        ({"MM_AUTO_REGISTER_MODEL_PATH": "/no/such/file"}, ["MM_AUTO_REGISTER_MODELS_PATH", "/no/such/file"]),
         ({"MM_LOG_REQUEST_HEADERS": "[]"}, ["MM_LOG_REQUEST_HEADERS"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -137,3 +134,30 @@ def test_a_new_router_beside_the_same_runtime_starts_from_nothing(lone: RuntimeP
         router = RouterProcess(tmp_path, lone.environment)
         router.process.kill()
     assert len(lone.seen("runtimeStatus", at="end")) == begin + 2
+
+
+def test_a_start_that_takes_too_long_says_what_it_waited_for(tmp_path: Path) -> None:
+    (port,) = ports.free()
+    output = failed_start(tmp_path, {"INTERNAL_GRPC_PORT": str(port), "MESH_START_TIMEOUT": "1"})
+    assert "the start is not over after 1 s (MESH_START_TIMEOUT); it was waiting for the registry and the model server" in output
+
+
+def test_a_pod_on_which_most_loads_fail_serves_on_but_is_not_ready(tmp_path: Path) -> None:
+    with a_mesh(tmp_path) as mesh:
+        mesh.client.loaded("good")
+        for number in range(20):
+            mesh.client.register(f"bad-{number}", "FAILALWAYS_broken", load=True)
+        until(lambda: mesh.router.probe("/ready") == 503, "the probe to say that the pod failed its probation")
+        assert mesh.router.probe("/live") == 200
+        assert mesh.client.said("good") == answer("good")
+        failed = "of the first 21 loads failed here"
+        assert failed in httpx.get(f"http://127.0.0.1:{mesh.router.ports['probe']}/ready", timeout=5).text
+
+
+def test_that_can_be_switched_off(tmp_path: Path) -> None:
+    with a_mesh(tmp_path, environment={"MM_FAILFAST_UPGRADE_ENABLED": "false"}) as mesh:
+        for number in range(25):
+            mesh.client.register(f"bad-{number}", "FAILALWAYS_broken", load=True)
+        until(lambda: len(mesh.runtime.seen("loadModel", at="end")) >= 25, "all loads to fail")
+        until(lambda: all(mesh.client.status(f"bad-{number}").errors for number in range(25)), "all failures to be known")
+        assert mesh.router.probe("/ready") == 200
