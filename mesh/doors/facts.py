@@ -1,4 +1,4 @@
-"""State as JSON on the probe port, under `/mesh/v1`: the pod, models, aliases."""
+"""State as JSON on the probe port, under `/mesh/v1`: the pod, all pods, models, aliases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def facts_route(facts: Callable[[], Facts | None]) -> Route:
         kind, _, name = request.path.removeprefix(PREFIX).strip("/").partition("/")
         found = _view(known, kind, unquote(name), request)
         if found is None:
-            return 404, {"error": f"there is no {request.path}; try {PREFIX}/pod, /models[/ID], /aliases[/NAME]"}
+            return 404, {"error": f"there is no {request.path}; try {PREFIX}/pod, /pods, /models[/ID], /aliases[/NAME]"}
         return 200, found
 
     return answer
@@ -35,6 +35,8 @@ def _view(facts: Facts, kind: str, name: str, request: Request) -> dict[str, obj
     match kind, name:
         case "pod", "":
             return facts.pod()
+        case "pods", "":
+            return facts.pods()
         case "models", "":
             limit = one("limit", "1000")
             return facts.models(one("after", ""), int(limit) if limit.isdigit() else 1000, one("part", ""))

@@ -6,8 +6,10 @@ from bisect import bisect_right
 from typing import Any
 
 from mesh.core.copies import GRANTED, Copy
-from mesh.core.ids import AliasId, ModelId
-from mesh.core.units import bytes_of
+from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.instances import NEVER, InstanceRecord
+from mesh.core.records import ModelRecord
+from mesh.core.units import Units, bytes_of
 from mesh.pod.census import Census
 from mesh.pod.conductor import Conductor
 from mesh.pod.management import Management
@@ -39,6 +41,33 @@ class Facts:
             "loading": cache.slots_used,
             "queue": len(cache.queue),
             "runtime": "lost" if cache.paused else "ready",
+        }
+
+    def pods(self) -> Json:
+        """All pods that live, by id, as they last told of themselves: memory in bytes, times in epoch milliseconds."""
+        return {"pods": [self._pod(pod, record) for pod, record in sorted(self._registry.instances.items())]}
+
+    def _pod(self, pod: PodId, record: InstanceRecord) -> Json:
+        pods = self._conductor.pod.pods
+        state = "shutting down" if record.shutting_down else "not answering" if pods.aside(pod) else "ready"
+        return {
+            "id": pod,
+            "state": state if record.endpoint else "of another kind",
+            "endpoint": record.endpoint or None,
+            "version": record.version,
+            "started_ms": record.start_time,
+            "location": record.location,
+            "zone": record.zone,
+            "labels": list(record.labels),
+            "capacity_bytes": bytes_of(record.capacity),
+            "used_bytes": bytes_of(record.used),
+            "free_bytes": bytes_of(Units(max(0, record.capacity - record.used))),
+            "models": record.count,
+            "oldest_used_ms": record.lru_time if 0 < record.lru_time < NEVER else None,
+            "loading": record.loads_in_progress,
+            "loads_at_a_time": record.load_threads,
+            "rpm": record.rpm,
+            "leads": pod == self._registry.leader,
         }
 
     def models(self, after: str = "", limit: int = 1000, part: str = "") -> Json:
@@ -87,11 +116,20 @@ class Facts:
             "key": record.info.key,
             "state": status.state.name,
             "errors": list(status.errors),
-            "copies": [self._copy(each) for each in (copy, leaving) if each is not None],
+            "copies": [self._copy(each) for each in (copy, leaving) if each is not None] + self._copies_elsewhere(record),
             "failures": failures,
             "refs": record.refs,
             "last_used_ms": copy.last_used if copy else record.last_used,
         }
+
+    def _copies_elsewhere(self, record: ModelRecord) -> list[Json]:
+        """Copies of other pods, as the registry shows them; those of pods that are gone do not count."""
+        me, pods = self._conductor.pod.id, self._registry.instances
+        return [
+            {"pod": pod, "state": "ready" if pod in record.ready else "loading", "since_ms": record.ready.get(pod, wanted)}
+            for pod, wanted in record.copies.items()
+            if pod != me and pod in pods
+        ]
 
     def _copy(self, copy: Copy) -> Json:
         return {
