@@ -23,7 +23,7 @@ from mesh.pod.admission import Admission
 from mesh.pod.census import Census
 from mesh.pod.clock import WallClock
 from mesh.pod.conductor import Conductor
-from mesh.pod.dynamic import refuse_if_disabled
+from mesh.pod.dynamic import DynamicConfig, refuse_if_disabled
 from mesh.pod.facts import Facts
 from mesh.pod.hands import RuntimeHands
 from mesh.pod.live_files import LiveFile
@@ -176,6 +176,7 @@ def _join(settings: Settings, metrics: Metrics, registry: Registry, runtime: Run
         log_each=settings.log_each_invoke,
     )
 
+    DynamicConfig(registry, settings, serving.log_each)
     _listen(registry, conductor, rollout, peers)
     census = Census(registry)
     facts = Facts(conductor, registry, management, census)

@@ -51,6 +51,10 @@ class CallServer:
         self._travels, self._admission, self._metrics = travels, admission, metrics
         self._parallel, self._log_each = parallel, log_each
 
+    def log_each(self, wanted: bool) -> None:
+        """Switches the line for each call of the runtime on or off."""
+        self._log_each = wanted
+
     async def unary(self, call: Call, payload: bytes) -> Answer:
         """One message in, one out. Errors as `mesh.doors.ports.Serving` says."""
         if call.hop is not None:

@@ -81,6 +81,9 @@ class Transitions:
     async def _run(self, alias: AliasId, record: AliasRecord, settled: asyncio.Event) -> None:
         """Loads the target and ends the transition; while it fails, tries again whenever the target may be loaded again."""
         pod = self._conductor.pod
+        if self._registry.read_only:
+            # Its end could not be written.
+            return
         while (target := self._registry.models.get(record.target)) is not None:
             active = self._registry.models.get(record.active)
             now = self._conductor.now()
