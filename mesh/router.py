@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import uvloop
 
@@ -53,18 +54,23 @@ def run(settings: Settings | None = None) -> int:
         logs.setup()
         settings = settings or Settings.load()
         logs.setup(settings.log_level, settings.log_request_headers)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_live(settings, watchdog))
     except MeshError as error:
-        reason = f"Service startup failed: {error}"
-        log.error(reason)
-        print(reason, file=sys.stderr)
-        with contextlib.suppress(OSError):
-            (settings.termination_log if settings else termination_log()).write_text(reason)
-        return 1
+        return _failed(error.message, settings.termination_log if settings else termination_log())
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_live(settings, watchdog))
     finally:
         watchdog.rest()
-    return 0
+
+
+def _failed(cause: str, where: Path) -> int:
+    """Says why the start failed, wherever somebody may look for it; the exit status."""
+    reason = f"Service startup failed: {cause}"
+    log.error(reason)
+    print(reason, file=sys.stderr)
+    with contextlib.suppress(OSError):
+        where.write_text(reason)
+    return 1
 
 
 class Watchdog:
@@ -91,8 +97,8 @@ class Watchdog:
         os._exit(1)
 
 
-async def _live(settings: Settings, watchdog: Watchdog) -> None:
-    """Starts, waits for a signal, stops; whatever was started is stopped also if a later step fails."""
+async def _live(settings: Settings, watchdog: Watchdog) -> int:
+    """Starts, waits for a signal, stops; whatever was started is stopped also if a later step fails. The exit status."""
     stop = asyncio.Event()
 
     def asked() -> None:
@@ -112,8 +118,15 @@ async def _live(settings: Settings, watchdog: Watchdog) -> None:
         except asyncio.CancelledError:
             if not stop.is_set():
                 raise
+        except Exception as error:
+            watchdog.watch(settings.shutdown_timeout / 1000)
+            if isinstance(error, MeshError):
+                return _failed(error.message, settings.termination_log)
+            log.exception("the start broke; this is a bug")
+            return _failed(f"{type(error).__name__}: {error}; this is a bug, the log has its trace", settings.termination_log)
         await stop.wait()
         log.info("stopping")
+    return 0
 
 
 class Router:
@@ -174,7 +187,7 @@ class Router:
         settings = self._settings
         self._step("opening the doors")
         if settings.probe_port is not None:
-            view = facts.facts_route(lambda: self._pod.facts if self._pod and self._pod.management.ready() else None)
+            view = facts.facts_route(lambda: self._pod.facts if self._pod else None)
             probe = probes(settings.bind, settings.probe_port, self._why_not_ready, {facts.PREFIX: view})
             await self._open("probe", probe.start, probe.stop)
         scrape = metrics_door(metrics, settings.bind)

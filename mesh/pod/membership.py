@@ -54,7 +54,7 @@ class Membership:
         self._published: InstanceRecord | None = None
         self._at = Millis(0)
         self._news = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
         registry.listen_to_losses(self._lost)
 
     async def check_identity(self, hello: Hello) -> None:
@@ -132,7 +132,12 @@ class Membership:
     def _begin(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Future[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the pod's membership broke; this is a bug", exc_info=error)
 
     # The pod's own record
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
-from concurrent.futures import ThreadPoolExecutor
+import socket
+from contextlib import ExitStack
 from pathlib import Path
+from select import select
 
-import httpx
 from grpc import RpcError, StatusCode
 
 from tests.support import ports
@@ -75,19 +76,25 @@ def test_asking_twice_is_asking_once(tmp_path: Path, model: str) -> None:
 
 
 def test_hooks_of_runtime_containers_wait_for_the_last_call(tmp_path: Path, model: str) -> None:
-    with a_mesh(tmp_path) as mesh, ThreadPoolExecutor(3) as containers:
+    with a_mesh(tmp_path) as mesh, ExitStack() as containers:
         mesh.client.loaded(model)
         with mesh.runtime.holding(f"call:{model}"):
             call = mesh.client.predicting(model, "test:hold")
             mesh.runtime.awaited("hold", model)
-            hook = f"http://127.0.0.1:{mesh.router.ports['prestop']}/prestop"
-            hooks = [containers.submit(httpx.get, hook, timeout=60) for _ in range(3)]
+            hooks = [containers.enter_context(a_hook(mesh.router.ports["prestop"])) for _ in range(3)]
             mesh.router.process.signal(signal.SIGTERM)
             until(lambda: refuses_new_calls(mesh.router, model), "new calls to be refused")
-            assert not any(waiting.done() for waiting in hooks)
+            assert not select(hooks, [], [], 0)[0], "no hook is answered, and none is hung up on"
         assert call.result().results[0].category == answer(model, "test:hold")
-        assert [waiting.result().status_code for waiting in hooks] == [200] * 3
+        assert [hook.recv(1024).split()[1] for hook in hooks] == [b"200"] * 3
         assert mesh.router.process.wait() == 0
+
+
+def a_hook(port: int) -> socket.socket:
+    """What a runtime's container runs before it stops: it goes on when this is answered."""
+    hook = socket.create_connection(("127.0.0.1", port), timeout=60)
+    hook.sendall(b"GET /prestop HTTP/1.1\r\nhost: here\r\n\r\n")
+    return hook
 
 
 def test_a_start_can_be_ended(tmp_path: Path) -> None:
