@@ -159,6 +159,11 @@ class RuntimeReturned:
 
 
 @dataclass(frozen=True, slots=True)
+class PodLeaves:
+    """This pod is about to end: it loads nothing more, and serves what it has until other pods do."""
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """`Pod.next_due()` was reached."""
 
@@ -176,4 +181,4 @@ CopyEvent = (
     | UnloadFailed
     | RuntimeForgot
 )
-Event = LoadWanted | CopyEvent | ModelDeleted | FailureCleared | RuntimeLost | RuntimeReturned | TimePassed
+Event = LoadWanted | CopyEvent | ModelDeleted | FailureCleared | RuntimeLost | RuntimeReturned | PodLeaves | TimePassed

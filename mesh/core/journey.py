@@ -185,7 +185,7 @@ class Journey:
         if copy is not None and (serves or not pod.cache.down) and self._stays(record, serves):
             return self._here(record, now)
         found = self._elsewhere(record)
-        if serves:
+        if serves and not (pod.leaving and found.ready):
             found.ready.append(me)
         elif copy is not None and not pod.cache.down:
             found.coming.append((copy.created, me))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from mesh.core.cache import Cache
 from mesh.core.constraints import Constraints
-from mesh.core.copies import SERVING, Copy, State
+from mesh.core.copies import COMING, SERVING, Copy, State
 from mesh.core.edits import AddCopy, ClearFailure
 from mesh.core.errors import Leaving, MeshError
 from mesh.core.events import (
@@ -19,6 +19,7 @@ from mesh.core.events import (
     LastCallEnded,
     LoadWanted,
     ModelDeleted,
+    PodLeaves,
     RuntimeLost,
     RuntimeReturned,
     TimePassed,
@@ -78,6 +79,8 @@ class Pod:
                 self._runtime_lost(down)
             case RuntimeReturned(emptied):
                 self._runtime_returned(emptied)
+            case PodLeaves():
+                self._leaves()
             case TimePassed():
                 self._time_passed()
             case _:
@@ -155,7 +158,7 @@ class Pod:
         if copy is not None:
             self._apply(copy, event)
 
-    def _apply(self, copy: Copy, event: CopyEvent | ModelDeleted | TimePassed) -> None:
+    def _apply(self, copy: Copy, event: CopyEvent | ModelDeleted | PodLeaves | TimePassed) -> None:
         rule = RULES.get((copy.state, type(event)))
         if rule is None:
             story = "\n".join(f"  {line.at} {line.text}" for line in self.story(copy.id.model))
@@ -224,6 +227,13 @@ class Pod:
             elif copy.state in SERVING:
                 cache.deregister(copy)
                 cache.to(copy, State.GONE, "the runtime restarted")
+
+    def _leaves(self) -> None:
+        """Gives up what does not serve yet; who waits for it looks elsewhere."""
+        self.leaving = True
+        for copy in [copy for copy in self.cache.current.values() if copy.state in COMING]:
+            self.cache.deregister(copy)
+            self._apply(copy, PodLeaves())
 
     def _time_passed(self) -> None:
         cache = self.cache

@@ -22,6 +22,7 @@ from mesh.core.events import (
     LoadFailed,
     LoadSucceeded,
     ModelDeleted,
+    PodLeaves,
     RuntimeForgot,
     SizeMeasured,
     SizePredicted,
@@ -80,9 +81,9 @@ def _refused(cache: Cache, copy: Copy, event: EditRefused) -> None:
 # Before loading
 
 
-def _dropped(cache: Cache, copy: Copy, event: ModelDeleted) -> None:
+def _dropped(cache: Cache, copy: Copy, event: ModelDeleted | PodLeaves) -> None:
     cache.release(copy, Outcome.AGAIN)
-    cache.to(copy, State.GONE, "its model was deleted")
+    cache.to(copy, State.GONE, _why(event))
 
 
 # Loading
@@ -139,9 +140,13 @@ def _fail(cache: Cache, copy: Copy, error: errors.LoadFailed) -> None:
         cache.order(LoadElsewhere(model, copy.last_used))
 
 
-def _load_abandoned(cache: Cache, copy: Copy, event: ModelDeleted) -> None:
+def _load_abandoned(cache: Cache, copy: Copy, event: ModelDeleted | PodLeaves) -> None:
     cache.order(Abandon(copy.id))
-    cache.unload(copy, "its model was deleted while loading", UNLOAD_AFTER_TIMEOUT)
+    cache.unload(copy, f"{_why(event)} while it was loading", UNLOAD_AFTER_TIMEOUT)
+
+
+def _why(event: ModelDeleted | PodLeaves) -> str:
+    return "its model was deleted" if isinstance(event, ModelDeleted) else "the pod is leaving"
 
 
 # Serving
@@ -214,6 +219,8 @@ RULES: dict[tuple[State, type[object]], Rule] = {
     (State.REGISTERING, SizePredicted): _predicted,
     **{(state, ModelDeleted): _dropped for state in _BEFORE},
     (State.LOADING, ModelDeleted): _load_abandoned,
+    **{(state, PodLeaves): _dropped for state in _BEFORE},
+    (State.LOADING, PodLeaves): _load_abandoned,
     **{(state, ModelDeleted): _deleted for state in _SERVING},
     **{(state, ModelDeleted): _nothing for state in _LEAVING},
     (State.LOADING, LoadSucceeded): _loaded,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.core.edits import ClearFailure, RecordFailure
+from mesh.core.edits import ClearFailure, RecordFailure, RemoveCopy
 from mesh.core.errors import Code, Leaving, LoadFailed, LoadTimedOut, NotHere
-from mesh.core.events import FailureCleared, ModelDeleted, RuntimeLost, RuntimeReturned, TimePassed
+from mesh.core.events import FailureCleared, ModelDeleted, PodLeaves, RuntimeLost, RuntimeReturned, TimePassed
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.instructions import LoadElsewhere, Outcome
@@ -270,6 +270,18 @@ def test_callers_look_again_when_another_pod_was_quicker_to_load() -> None:
     stage.want("m", waits=True)
     assert [(model, outcome, error) for model, outcome, error in stage.released] == [("m", Outcome.AGAIN, None)]
     assert stage.pod.copy(M) is None
+
+
+def test_a_pod_that_leaves_gives_up_what_does_not_serve_yet_and_keeps_what_does() -> None:
+    stage = Stage(slots=1).holding(["serving"])
+    for name in ("loading", "queued"):
+        stage.want(name)
+    orders = stage.tell(PodLeaves())
+    assert orders == ["abandon loading#1", "unload loading#1"]
+    assert [(model, outcome) for model, outcome, _ in stage.released[-2:]] == [("loading", Outcome.AGAIN), ("queued", Outcome.AGAIN)]
+    assert [edit.model for edit in stage.edits[-2:] if isinstance(edit, RemoveCopy)] == ["loading", "queued"]
+    assert stage.states() == {"serving#1": "ready", "loading#1": "unloading"}
+    assert stage.last_line("loading") == "loading -> unloading: the pod is leaving while it was loading"
 
 
 def test_a_pod_that_leaves_loads_nothing_more() -> None:

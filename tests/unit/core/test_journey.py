@@ -182,6 +182,17 @@ def test_unbalanced_calls_spread_over_the_copy_here_and_those_elsewhere() -> Non
     assert sorted(served) == [A, A, HERE, HERE]
 
 
+def test_a_pod_that_leaves_serves_from_its_copy_only_while_there_is_no_other() -> None:
+    mesh = Mesh(A)
+    mesh.loads_here()
+    mesh.stage.pod.leaving = True
+    assert isinstance(mesh.next(mesh.journey()), Serve)
+    mesh.has(copies={**mesh.models[M].copies, A: EARLY})
+    assert isinstance(mesh.next(mesh.journey()), Serve)
+    mesh.has(ready={**mesh.models[M].ready, A: LATE})
+    assert [forwarded(mesh.next(mesh.journey())) for _ in range(2)] == [(Kind.HIT, A)] * 2
+
+
 def test_a_caller_that_balances_by_itself_is_served_here_if_there_is_a_copy() -> None:
     mesh = Mesh(A)
     mesh.has(copies={A: EARLY}, ready={A: LATE})
