@@ -1,8 +1,8 @@
 """Where one more copy of a model is loaded (reference 5): a draw among the places that are as good as the best.
 
-Every pod decides by its own, slightly old figures of the others. Three things keep a burst of cold models from going to the one pod that
+Every pod decides by its own, slightly old figures of the others. Four things keep a burst of cold models from going to the one pod that
 looks best to all: the orders that are under way count as if they were loaded already; a place that has fewer of them counts as good as
-the best; and the draw is among those that have the fewest.
+the best; the draw is among those that have the fewest; and each pod goes round from a place of its own.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ _LOAD_FACTORS = ((-1_000, 11), (5_000, 15), (720_000, 30), (86_400_000, 40))
 
 _IDLE_RPM = 100
 """Fewer requests a minute count as this many (reference 5.4)."""
+
+
+_TURN = 10_000
+"""ms after which all pods start their rounds one place further on."""
 
 
 class Slack(NamedTuple):
@@ -196,11 +200,12 @@ def choose(
         constraints: what the model's type needs and prefers.
         outdated: pods whose replica set is being replaced (`mesh.core.rollout`); taken only if nothing else remains.
         now: the time.
-        draw: a number from 0 to n-1. Not asked if one place is left.
+        draw: how many of n places further on the round starts, 0 to n-1: `rotation(now)`, or any number. Not asked if one place is left.
         churn_age: `Policy.churn_age`: a newer pod with a full cache that is younger than twice this is preferred no more.
         trace: whether to say why places were rejected.
     """
     sieve = _Sieve([_Candidate(place, wish, now, churn_age) for place in places], trace)
+    ordinal = sum(candidate.pod < wish.me for candidate in sieve.left)
     _keep_possible(sieve, wish, constraints)
     _avoid_last_resorts(sieve, wish, outdated if callable(outdated) else outdated.__contains__)
     if not sieve.left:
@@ -211,10 +216,34 @@ def choose(
     sieve.least(lambda c: zones.get(c.record.zone, 0), lambda c: f"zone {c.record.zone!r} holds more copies of the model than others")
     if wish.balanced and any(candidate.pod == wish.me for candidate in sieve.left):
         sieve.keep(lambda c: c.pod == wish.me, f"as good as {wish.me}, where the request is")
+    equals = sieve.left
     sieve.least(lambda c: c.pending, lambda c: f"{c.pending} loads are on their way to it, fewer to others as good")
     sieve.least(lambda c: -c.record.version, "as good, but others run a newer version of the router")
     shortlist = tuple(candidate.pod for candidate in sorted(sieve.left, key=_rank))
-    return Choice(shortlist[draw(len(shortlist)) if len(shortlist) > 1 else 0], shortlist, sieve.rejected)
+    pod = shortlist[0] if len(shortlist) == 1 else _next_in_ring(equals, sieve.left, ordinal, draw)
+    return Choice(pod, shortlist, sieve.rejected)
+
+
+def _next_in_ring(equals: list[_Candidate], tied: list[_Candidate], ordinal: int, draw: Callable[[int], int]) -> PodId:
+    """The next tied place in the ring of those as good, tied or not, which is what makes the rounds of all pods alike.
+
+    Args:
+        equals, tied: places; the ring leaves out those with an older router than the tied ones.
+        ordinal: how many pods come before the deciding one; each starts at another place.
+        draw: how many places further on the round starts.
+    """
+    version, pods = tied[0].record.version, {candidate.pod for candidate in tied}
+    ring = sorted(candidate.pod for candidate in equals if candidate.record.version == version)
+    start = (ordinal + draw(len(ring))) % len(ring)
+    return next(pod for pod in ring[start:] + ring[:start] if pod in pods)
+
+
+def rotation(now: Millis) -> Callable[[int], int]:
+    """A draw that is the same for all pods at a time.
+
+    Each then starts its round at another place, so that what they order at once goes to all; and what one orders over time does, too.
+    """
+    return lambda count: now // _TURN % count
 
 
 def _rank(candidate: _Candidate) -> tuple[int | str, ...]:
