@@ -81,6 +81,8 @@ async def hello(exchange: Exchange, timeout: float) -> Greeting:
         said = pb.HelloResponse.FromString(answer.payload)
     except DecodeError as error:
         raise PeerUnavailable(f"the answer is not a {pb.HelloResponse.DESCRIPTOR.full_name}: {error}") from None
+    if not said.pod:
+        raise PeerUnavailable("what answers is no pod: it has no name")
     return Greeting(PodId(said.pod), Millis(said.start_time), said.service, said.version)
 
 

@@ -48,6 +48,8 @@ def dial(endpoint: str, tls: PeerTls | None, max_headers: int) -> aio.Channel:
         *_shared(max_headers),
         ("grpc.keepalive_time_ms", SILENCE),
         ("grpc.keepalive_timeout_ms", SILENCE_LIMIT),
+        # A ping that measures bandwidth stands in for the one that asks for life, and has a limit of its own: a minute.
+        ("grpc.http2.ping_timeout_ms", SILENCE_LIMIT),
         # gRPC gives a connection that comes about as long as the least time between two tries.
         ("grpc.min_reconnect_backoff_ms", CONNECT_LIMIT),
         ("grpc.initial_reconnect_backoff_ms", 100),
