@@ -138,7 +138,7 @@ class Router:
 
     def __init__(self, settings: Settings, started: contextlib.AsyncExitStack) -> None:
         self._settings, self._started = settings, started
-        self._grace = min(LAST_CALLS, settings.shutdown_timeout / 2000)
+        self._close_by: float | None = None
         self._ports: dict[str, int] = {}
         self._pod: LivingPod | None = None
         self._readiness: Readiness | None = None
@@ -206,7 +206,7 @@ class Router:
             started=membership.identity.start_time,
             load=lambda: Load(pod.conductor.pod.pods.calls(me), membership.rpm()),
         )
-        await self._open("peer", door.start, lambda: door.stop(self._grace))
+        await self._open("peer", door.start, lambda: door.stop(self._grace()))
         await membership.check_identity(pod.peers.greet)
         await membership.join(f"{_host(settings.pod_address)}:{self._ports['peer']}")
 
@@ -214,9 +214,9 @@ class Router:
         settings, tls = self._settings, TlsFiles.of(self._settings)
         app = create_app(pod.serving, pod.management, version=__version__, max_message=settings.max_message)
         rest = RestServer(app, host=settings.bind, port=settings.rest_port, shared=settings.shared_rest_port, tls=tls)
-        await self._open("rest", rest.start, lambda: rest.stop(self._grace))
+        await self._open("rest", rest.start, lambda: rest.stop(self._grace()))
         door = GrpcDoor(settings, pod)
-        await self._open("grpc", door.start, lambda: door.stop(self._grace))
+        await self._open("grpc", door.start, lambda: door.stop(self._grace()))
         pod.management.accept(True)
         await door.serving(True)
         readiness.open()
@@ -227,6 +227,13 @@ class Router:
     async def _open(self, name: str, begin: Callable[[], Awaitable[int]], end: Callable[[], Awaitable[None]]) -> None:
         self._ports[name] = await begin()
         self._started.push_async_callback(end)
+
+    def _grace(self) -> float:
+        """Seconds that are left for running calls; all doors together get half of the time that a stop may take."""
+        now = asyncio.get_running_loop().time()
+        if self._close_by is None:
+            self._close_by = now + min(LAST_CALLS, self._settings.shutdown_timeout / 2000)
+        return max(0.0, self._close_by - now)
 
     def _step(self, doing: str) -> None:
         self._doing = doing

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
+from mesh.protocols import peer_pb2
 from tests.integration.etcd.server import Etcd
 from tests.integration.etcd.test_a_router_on_etcd import on
 from tests.support.client import Client
@@ -99,10 +101,21 @@ def test_a_pod_that_crashed_starts_again_under_its_name_at_once(place: Place) ->
 # What a pod says of itself
 
 
-def test_a_record_says_where_the_pod_answers_before_it_is_written(place: Place) -> None:
-    router = place.router(SERVICE_VERSION="main-20240301-1", MM_ZONE="z")
-    record = place.record()
-    assert (record["meshEndpoint"], record["vers"], record["zone"]) == (f"127.0.0.1:{router.ports['peer']}", 1_709_251_200_001, "z")
+def test_where_a_record_sends_other_pods_somebody_answers_from_its_first_moment(place: Place, runtime: RuntimeProcess) -> None:
+    listed = json.dumps([{"modelId": "slow", "modelInfo": {"type": "example"}, "ensureLoaded": True}])
+    with runtime.holding("load:slow"):
+        router = place.router(ready=False, SERVICE_VERSION="main-20240301-1", MM_ZONE="z", MM_AUTO_REGISTER_MODELS=listed)
+        record = until(place.record, "the pod is in the registry")
+        assert (record["vers"], record["zone"]) == (1_709_251_200_001, "z")
+        with grpc.insecure_channel(record["meshEndpoint"]) as channel:
+            hello: grpc.UnaryUnaryMultiCallable[peer_pb2.HelloRequest, peer_pb2.HelloResponse] = channel.unary_unary(
+                "/mesh.peer.v1.Peer/Hello", peer_pb2.HelloRequest.SerializeToString, peer_pb2.HelloResponse.FromString
+            )
+            answer = hello(peer_pb2.HelloRequest(), timeout=30)
+        assert (answer.pod, answer.service, answer.start_time) == (ID, place.service, record["startTime"])
+        assert not router.process.events("listening"), "clients are not served yet"
+    router.await_ready()
+    assert record["meshEndpoint"] == f"127.0.0.1:{router.ports['peer']}"
 
 
 def test_a_record_that_somebody_deletes_comes_back(place: Place) -> None:
@@ -111,14 +124,14 @@ def test_a_record_that_somebody_deletes_comes_back(place: Place) -> None:
     until(place.record, "the record is there again")
 
 
-def test_a_pod_that_holds_more_says_so_and_one_that_leaves_too(place: Place) -> None:
+def test_a_pod_that_holds_more_says_so_and_one_that_leaves_too(place: Place, runtime: RuntimeProcess) -> None:
     router = place.router()
     with Client.insecure(router.address) as client:
         client.loaded("a")
         until(lambda: place.record().get("count") == 1, "the record counts the model")
-        with place._runtime.holding("call:a"):
+        with runtime.holding("call:a"):
             call = client.predicting("a", "test:hold")
-            place._runtime.awaited("hold", "a")
+            runtime.awaited("hold", "a")
             router.process.signal(signal.SIGTERM)
             until(lambda: place.record().get("shutdown"), "the record says that it leaves")
         call.result()
