@@ -169,9 +169,14 @@ async def round_of(setup: Setup, number: int, found: Found) -> None:
 def have_loaded(setup: Setup, models: Sequence[str]) -> None:
     for model in models:
         setup.load(model)
+    await_loaded(setup.client, models)
+
+
+def await_loaded(client: Client, models: Sequence[str]) -> None:
+    """Looks until all are loaded. Raises RuntimeError if one cannot be, or not within `PATIENCE`."""
     end = time.monotonic() + PATIENCE
     for model in models:
-        while (status := setup.client.status(model)).status != Status.LOADED:
+        while (status := client.status(model)).status != Status.LOADED:
             if status.status == Status.LOADING_FAILED or time.monotonic() > end:
                 raise RuntimeError(f"{model} is not loaded: {status}")
             time.sleep(ASKING)
