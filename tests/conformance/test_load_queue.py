@@ -64,9 +64,7 @@ def test_a_thousand_callers_of_one_cold_model_cause_one_load(client: Client, run
     assert runtime.loads(model) == 1
 
 
-def test_as_many_load_at_a_time_as_the_runtime_allows_and_the_last_slot_is_for_those_who_wait(
-    client: Client, runtime: RuntimeProcess, model: str
-) -> None:
+def test_as_many_load_at_a_time_as_the_runtime_allows(client: Client, runtime: RuntimeProcess, model: str) -> None:
     background, called = [f"{model}-{number}" for number in range(15)], [f"{model}-called-{number}" for number in range(2)]
     begin = len(runtime.journal())
 
