@@ -138,8 +138,8 @@ def test_a_new_router_beside_the_same_runtime_starts_from_nothing(lone: RuntimeP
 
 def test_a_start_that_takes_too_long_says_what_it_waited_for(tmp_path: Path) -> None:
     (port,) = ports.free()
-    output = failed_start(tmp_path, {"INTERNAL_GRPC_PORT": str(port), "MESH_START_TIMEOUT": "1"})
-    assert "the start is not over after 1 s (MESH_START_TIMEOUT); it was waiting for the registry and the model server" in output
+    output = failed_start(tmp_path, {"INTERNAL_GRPC_PORT": str(port), "MESH_START_TIMEOUT": "2"})
+    assert "the start is not over after 2 s (MESH_START_TIMEOUT); it was waiting for the registry and the model server" in output
 
 
 def test_a_pod_on_which_most_loads_fail_serves_on_but_is_not_ready(tmp_path: Path) -> None:
