@@ -126,5 +126,6 @@ def _show(model: dict[str, Any]) -> None:
 def _line(entry: Any) -> str:
     if isinstance(entry, dict):
         at = output.moment(entry.get("at_ms"))
-        return f"{at}  {entry.get('text') or entry.get('message') or entry}"
+        pod = f"{entry['pod']}  " if "pod" in entry else ""
+        return f"{at}  {pod}{entry.get('text') or entry.get('message') or entry}"
     return str(entry)

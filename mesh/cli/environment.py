@@ -14,6 +14,8 @@ from mesh.core.errors import Unknown
 from mesh.local import environments
 from mesh.local.environments import Step
 
+_TIMES = {"etcd": "some seconds"}
+
 app = typer.Typer(help="Environments of model servers, made once and kept in the cache.", no_args_is_help=True)
 
 
@@ -40,7 +42,7 @@ def ensure(name: str) -> Path:
         return environments.ensure(name)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=output.errors, transient=not output.errors.is_terminal) as bar:
-        task = bar.add_task(f"{name}: the first use makes its environment (about a minute)", total=None)
+        task = bar.add_task(f"{name}: the first use makes its environment ({_TIMES.get(name, 'about a minute')})", total=None)
         said = ""
 
         def report(step: Step) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -11,10 +13,25 @@ import typer
 from mesh.cli import output
 from mesh.cli.client import Control, MeshOption
 from mesh.cli.output import Format
-from mesh.core.errors import Unknown
+from mesh.core.errors import Malformed, Unknown
+from mesh.core.status import ModelState
 
 PAGE = 1000
 """Models asked for at a time."""
+
+_PLACES = 3
+"""Copies of a model that a line names, unless it may be wide."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of them are shown."""
+
+    name: str | None = None
+    contains: str = ""
+    limit: int = 100_000
+    pod: str = ""
+    state: str = ""
 
 
 class Kind(StrEnum):
@@ -40,12 +57,25 @@ def get(
     format_: Annotated[Format, typer.Option("--output", "-o", help="table, wide, json, yaml or name.")] = Format.table,
     contains: Annotated[str, typer.Option(help="Only names with this text in them.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100_000,
+    pod: Annotated[str, typer.Option(metavar="POD", help="Only models with a copy there.")] = "",
+    state: Annotated[str, typer.Option(metavar="STATE", help="Only models in this state, e.g. LOADED, or pods, e.g. ready.")] = "",
     mesh: MeshOption = None,
 ) -> None:
     """Lists services (isvc), models, runtimes or pods."""
-    with output.plain_errors(usage=(_UnknownKind,)):
-        show = _SHOWN[_kind(kind)]
-        show(Control.find(mesh), name, format_, contains, limit)
+    with output.plain_errors(usage=(_UnknownKind, Malformed)):
+        wanted = _kind(kind)
+        _check_filters(wanted, pod, state)
+        _SHOWN[wanted](Control.find(mesh), format_, Choice(name, contains, limit, pod, state))
+
+
+def _check_filters(kind: Kind, pod: str, state: str) -> None:
+    if pod and kind is not Kind.models:
+        raise output.usage(f"--pod is for models: `mesh get models --pod {pod}`")
+    if state and kind not in (Kind.models, Kind.pods):
+        raise output.usage("--state is for models and pods")
+    known = [one.name for one in ModelState]
+    if state and kind is Kind.models and state.upper() not in known:
+        raise output.usage(f"--state {state}: there is no such state of a model; there are {', '.join(known)}")
 
 
 class _UnknownKind(Unknown):
@@ -59,8 +89,9 @@ def _kind(word: str) -> Kind:
     raise _UnknownKind(f"there is no kind {word!r} to get; there are {', '.join(kind.value for kind in Kind)}")
 
 
-def _services(control: Control, name: str | None, format_: Format, contains: str, limit: int) -> None:
-    found = [one for one in control.get("services", name=name) if contains in one["name"]][:limit]
+def _services(control: Control, format_: Format, choice: Choice) -> None:
+    name = choice.name
+    found = [one for one in control.get("services", name=name) if choice.contains in one["name"]][: choice.limit]
     documents = [one["document"] for one in found]
     if _as_data(format_, name, documents, [f"inferenceservice/{one['name']}" for one in found]):
         return
@@ -74,8 +105,9 @@ def _services(control: Control, name: str | None, format_: Format, contains: str
     _table(rows, header)
 
 
-def _models(control: Control, name: str | None, format_: Format, contains: str, limit: int) -> None:
-    found = [control.get(f"models/{name}")] if name else models(control, contains, limit)
+def _models(control: Control, format_: Format, choice: Choice) -> None:
+    name = choice.name
+    found = [control.get(f"models/{name}")] if name else models(control, choice)
     if _as_data(format_, name, found, [f"model/{one.get('id', '')}" for one in found]):
         return
     header = ["NAME", "STATE", "COPIES", "SIZE", "LAST USED"]
@@ -84,30 +116,35 @@ def _models(control: Control, name: str | None, format_: Format, contains: str, 
         copies = one.get("copies") or []
         weights = [copy["weight_bytes"] for copy in copies if copy.get("weight_bytes") is not None]
         loaded = output.size(max(weights)) if weights else "-"
-        rows.append([one.get("id", ""), one.get("state", "-"), str(len(copies)), loaded, output.moment(one.get("last_used_ms"))])
+        places = _places(copies, len(copies) if format_ is Format.wide else _PLACES)
+        rows.append([one.get("id", ""), one.get("state", "-"), places, loaded, output.moment(one.get("last_used_ms"))])
         if format_ is Format.wide:
             rows[-1] += [one.get("type", "-"), one.get("path") or "-", _failure(one)]
     _table(rows, header + (["TYPE", "PATH", "FAILURE"] if format_ is Format.wide else []))
 
 
-def models(control: Control, contains: str = "", limit: int = 100_000) -> list[dict[str, Any]]:
-    """Models by id, fetched page by page; a router that ignores paging answers all at once and is filtered here."""
-    found: dict[str, dict[str, Any]] = {}
-    after = ""
-    while len(found) < limit:
-        answer = control.get("models", after=after, limit=PAGE, part=contains)
-        page = answer.get("models", []) if isinstance(answer, dict) else answer
-        fresh = {one["id"]: one for one in page if one["id"] not in found and contains in one["id"]}
-        found |= fresh
-        last = max((one["id"] for one in page), default="")
-        if len(page) < PAGE or last <= after:
-            break
-        after = last
-    return [found[one] for one in sorted(found)][:limit]
+def _places(copies: list[dict[str, Any]], most: int) -> str:
+    """Where the copies are and how, e.g. `pod-0:ready,pod-2:loading`."""
+    named = [f"{copy['pod']}:{copy['state']}" for copy in copies[:most]]
+    more = [f"+{len(copies) - most}"] if len(copies) > most else []
+    return ",".join(named + more) or "-"
 
 
-def _runtimes(control: Control, name: str | None, format_: Format, contains: str, limit: int) -> None:
-    found = [one for one in control.get("runtimes") if name in (None, one["name"]) and contains in one["name"]][:limit]
+def models(control: Control, choice: Choice) -> list[dict[str, Any]]:
+    """Models by id, fetched page by page; a page says where the next one begins."""
+    found: list[dict[str, Any]] = []
+    after: str | None = ""
+    while after is not None and len(found) < choice.limit:
+        wanted = {"part": choice.contains, "pod": choice.pod, "state": choice.state}
+        answer = control.get("models", after=after, limit=min(PAGE, choice.limit - len(found)), **wanted)
+        found += answer["models"]
+        after = answer["next"]
+    return found
+
+
+def _runtimes(control: Control, format_: Format, choice: Choice) -> None:
+    name = choice.name
+    found = [one for one in control.get("runtimes") if name in (None, one["name"]) and choice.contains in one["name"]][: choice.limit]
     if name and not found:
         raise Unknown(f"there is no runtime {name!r}")
     if _as_data(format_, name, [one["document"] for one in found], [f"{one['kind'].lower()}/{one['name']}" for one in found]):
@@ -121,23 +158,42 @@ def _runtimes(control: Control, name: str | None, format_: Format, contains: str
     _table(rows, header)
 
 
-def _pods(control: Control, name: str | None, format_: Format, contains: str, limit: int) -> None:
-    found = [one for one in control.get("pods") if name in (None, one["name"]) and contains in one["name"]][:limit]
+def _pods(control: Control, format_: Format, choice: Choice) -> None:
+    name = choice.name
+    every = control.get("pods")
+    found = [one for one in every if name in (None, one["name"]) and choice.contains in one["name"]]
     if name and not found:
-        raise Unknown(f"there is no pod {name!r}")
+        raise Unknown(f"there is no pod {name!r}; there are {', '.join(one['name'] for one in every)}")
+    found = [one for one in found if choice.state.lower() in ("", one["state"])][: choice.limit]
     if _as_data(format_, name, found, [f"pod/{one['name']}" for one in found]):
         return
-    header = ["NAME", "RUNTIME", "READY", "MODELS", "USED", "CAPACITY", "RESTARTS"]
-    rows = []
-    for one in found:
-        router = one["router"]
-        restarts = sum(process["restarts"] for process in one["processes"])
-        count = "-" if router.get("models") is None else str(router["models"])
-        used, capacity = output.size(router.get("used_bytes")), output.size(router.get("capacity_bytes", one["capacityBytes"]))
-        rows.append([one["name"], one["runtime"], "True" if one["ready"] else "False", count, used, capacity, str(restarts)])
-        if format_ is Format.wide:
-            rows[-1] += [str(router.get("loading", "-")), str(router.get("queue", "-")), output.moment(router.get("oldest_used_ms"))]
-    _table(rows, header + (["LOADING", "QUEUED", "OLDEST USED"] if format_ is Format.wide else []))
+    header = ["NAME", "STATE", "MODELS", "USED", "CAPACITY", "FREE", "CACHE AGE", "LOADING", "QUEUED", "REQ/MIN", "PEER", "RESTARTS"]
+    wide = format_ is Format.wide
+    _table([_pod(one, wide=wide) for one in found], header + (["RUNTIME", "GRPC", "REST", "METRICS"] if wide else []))
+
+
+def _pod(pod: dict[str, Any], *, wide: bool) -> list[str]:
+    router, now = pod["router"], time.time() * 1000
+
+    def number(name: str) -> str:
+        return "-" if router.get(name) is None else str(router[name])
+
+    oldest = router.get("oldest_used_ms")
+    row = [
+        pod["name"],
+        pod["state"],
+        number("models"),
+        output.size(router.get("used_bytes")),
+        output.size(router.get("capacity_bytes", pod.get("capacityBytes"))),
+        output.size(router.get("free_bytes")),
+        "-" if oldest is None else output.span(max(0, round((now - oldest) / 1000))),
+        number("loading"),
+        number("queue"),
+        number("rpm"),
+        pod["peer"] or "-",
+        str(sum(process["restarts"] for process in pod["processes"])) if pod["processes"] else "-",
+    ]
+    return row + [pod.get(name) or "-" for name in ("runtime", "grpc", "rest", "metrics")] if wide else row
 
 
 def _as_data(format_: Format, name: str | None, values: list[Any], names: list[str]) -> bool:
@@ -164,7 +220,7 @@ def _failure(model: dict[str, Any]) -> str:
     return str(failures[-1].get("message", "")).replace("\n", " ") if failures else "-"
 
 
-_SHOWN: dict[Kind, Callable[[Control, str | None, Format, str, int], None]] = {
+_SHOWN: dict[Kind, Callable[[Control, Format, Choice], None]] = {
     Kind.isvc: _services,
     Kind.models: _models,
     Kind.runtimes: _runtimes,

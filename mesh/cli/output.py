@@ -107,10 +107,11 @@ def moment(millis: Any, now: Callable[[], datetime] = datetime.now) -> str:
     at = datetime.fromtimestamp(millis / 1000)
     seconds = round((at - now()).total_seconds())
     text = f"{at:%H:%M:%S}" if abs(seconds) < 12 * 3600 else f"{at:%Y-%m-%d %H:%M:%S}"
-    return f"{text} (in {_span(seconds)})" if seconds > 0 else f"{text} ({_span(-seconds)} ago)"
+    return f"{text} (in {span(seconds)})" if seconds > 0 else f"{text} ({span(-seconds)} ago)"
 
 
-def _span(seconds: int) -> str:
+def span(seconds: int) -> str:
+    """Whole seconds for people, in the largest unit of which there are two."""
     for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * length:
             return f"{seconds // length} {unit}"

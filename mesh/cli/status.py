@@ -11,6 +11,11 @@ from mesh.cli.client import Control, MeshOption
 from mesh.cli.output import Format
 
 
+def _pods(pods: list[dict[str, Any]]) -> str:
+    others = [f"{one['name']} is {one['state']}" for one in pods if one["state"] != "ready"]
+    return ", ".join([f"{len(pods) - len(others)} of {len(pods)} ready", *others])
+
+
 def status(
     format_: Annotated[Format, typer.Option("--output", "-o", help="table, json or yaml.")] = Format.table,
     mesh: MeshOption = None,
@@ -32,12 +37,15 @@ def status(
                 ("Since", output.moment(found["startedAt"])),
                 ("gRPC", found["grpc"]),
                 ("REST", found["rest"]),
-                ("Metrics", found["metrics"]),
+                ("Metrics", "\n".join(one["metrics"] for one in found["pods"])),
+                ("Pods", _pods(found["pods"])),
+                ("Registry", found["store"]),
                 ("Runtime", f"{found['runtime']['name']}, {output.size(found['runtime']['capacityBytes'])} for models"),
                 ("Services", told),
                 ("Data folder", found["data"]),
                 ("Claims", "\n".join(f"{name} → {path}" for name, path in found["claims"].items()) or "none"),
                 ("Storage keys", found["storageConfig"]),
+                *(("Warning", warning) for warning in found["warnings"]),
             ]
         )
         rows = [

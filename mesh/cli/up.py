@@ -17,14 +17,18 @@ import typer
 
 from mesh.cli import environment, output
 from mesh.cli.client import Control
-from mesh.core.errors import Conflict, Failed, Malformed, MeshError
+from mesh.core.errors import Conflict, Failed, Malformed, MeshError, Unsupported
 from mesh.local import state
 from mesh.local.__main__ import options_text
 from mesh.local.state import DataFolder
 from mesh.local.supervisor import Supervisor, UpOptions
 
 _READY_TIMEOUT = 240.0
-"""Seconds: more than a router waits for its model server (180)."""
+"""Seconds: more than a router waits for its model server (180). Every further pod adds a part: they start side by side on few cores."""
+_READY_TIMEOUT_POD = 20.0
+
+_MOST_PODS = 100
+"""A pod is three processes and a dozen ports; a number beyond this is a slip of the finger."""
 
 
 def up(
@@ -44,13 +48,26 @@ def up(
     grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the gRPC clients.")] = 8033,
     rest_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the REST clients.")] = 8008,
     namespace: Annotated[str, typer.Option(help="The namespace that it stands for.")] = "modelmesh-serving",
+    pods: Annotated[int, typer.Option(min=1, max=_MOST_PODS, help="So many pods, which share an etcd and the clients' ports.")] = 1,
+    store: Annotated[
+        str,
+        typer.Option(
+            metavar="etcd://HOST:PORT[,…]",
+            help="Keep the registry in this etcd. Without it, several pods share one of the mesh's own, and a single pod has it in memory.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
-    """Starts a mesh on this machine: a router, an adapter and an MLServer of its own, on 127.0.0.1."""
-    with output.plain_errors(usage=(Malformed,)):
+    """Starts a mesh on this machine: pods of a router, an adapter and an MLServer each, on 127.0.0.1."""
+    with output.plain_errors(usage=(Malformed, Unsupported)):
         folder = DataFolder.at(data or state.default_data())
         claims = dict(_claim(text) for text in pvc or [])
         _refuse_second(folder)
-        options = UpOptions(folder.root, environment.ensure("mlserver"), claims, storage_config, namespace, grpc_port, rest_port)
+        store = _reachable(store) if store else ""
+        # The small one first: what keeps one from being made keeps the other.
+        etcd = environment.ensure("etcd") if pods > 1 and not store else None
+        where = environment.ensure("mlserver")
+        options = UpOptions(folder.root, where, claims, storage_config, namespace, grpc_port, rest_port, pods, store, etcd)
         if detach:
             _detached(options)
         else:
@@ -64,6 +81,18 @@ def _claim(text: str) -> tuple[str, Path]:
     return name, Path(path).expanduser().absolute()
 
 
+def _reachable(option: str) -> str:
+    """As `KV_STORE` has it. Before an environment is made for nothing, and before routers say it one after the other."""
+    from mesh.local import store  # gRPC takes a moment to import, which a mesh without a store need not spend
+
+    text = store.kv_store(option)
+    try:
+        asyncio.run(store.check(text))
+    except MeshError as error:
+        raise Failed(f"--store {option}: {error.message}") from None
+    return text
+
+
 def _refuse_second(folder: DataFolder) -> None:
     """Before an environment is made for nothing; the supervisor refuses again, for whoever was faster."""
     other = folder.running()
@@ -74,7 +103,7 @@ def _refuse_second(folder: DataFolder) -> None:
 async def _foreground(options: UpOptions) -> None:
     from mesh.local.control import serve  # FastAPI takes a moment to import, which a detached start need not spend
 
-    supervisor = Supervisor(options, lambda who, what: output.console.print(f"{datetime.now():%H:%M:%S} {who:<10}{what}", markup=False))
+    supervisor = Supervisor(options, lambda who, what: output.console.print(f"{datetime.now():%H:%M:%S} {who:<9} {what}", markup=False))
 
     async def tell() -> None:
         await supervisor.ready.wait()
@@ -104,16 +133,16 @@ def _detached(options: UpOptions) -> None:
         )
     try:
         with output.errors.status("starting the mesh"):
-            shown = _wait(process, folder, log, begin)
+            shown = _wait(process, folder, log, begin, _READY_TIMEOUT + _READY_TIMEOUT_POD * (options.pods - 1))
     except BaseException:
         _end(process)
         raise
     _show(shown)
 
 
-def _wait(process: subprocess.Popen[bytes], folder: DataFolder, log: Path, begin: int) -> dict[str, Any]:
+def _wait(process: subprocess.Popen[bytes], folder: DataFolder, log: Path, begin: int, patience: float) -> dict[str, Any]:
     """Until the mesh is ready. Failed with the last lines of its log if it ends, or takes too long."""
-    limit = time.monotonic() + _READY_TIMEOUT
+    limit = time.monotonic() + patience
     status: dict[str, Any] = {}
     while time.monotonic() < limit:
         if process.poll() is not None:
@@ -126,7 +155,7 @@ def _wait(process: subprocess.Popen[bytes], folder: DataFolder, log: Path, begin
             return status
         time.sleep(0.1)
     states = ", ".join(f"{one['name']} {one['state']} {one['lastExit']}".strip() for one in status.get("processes", []))
-    raise Failed(f"the mesh was not ready after {_READY_TIMEOUT:g} s ({states}); its logs are in {folder.logs}")
+    raise Failed(f"the mesh was not ready after {patience:g} s ({states}); its logs are in {folder.logs}")
 
 
 def _tail(log: Path, begin: int) -> str:
@@ -149,12 +178,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _show(status: dict[str, Any]) -> None:
-    output.console.print("The mesh is ready.", markup=False)
+    pods = status["pods"]
+    output.console.print("The mesh is ready." if len(pods) == 1 else f"The mesh is ready: {len(pods)} pods.", markup=False)
+    for warning in status["warnings"]:
+        output.errors.print(f"warning: {warning}", markup=False)
     claims = "\n".join(f"{name} → {path}" for name, path in status["claims"].items())
     pairs = [
         ("gRPC", status["grpc"]),
         ("REST", status["rest"]),
-        ("metrics", status["metrics"]),
+        ("metrics", "\n".join(one["metrics"] for one in pods)),
+        ("registry", status["store"]),
         ("data folder", status["data"]),
         ("logs", f"{status['data']}/logs"),
         ("claims", claims or "none yet"),

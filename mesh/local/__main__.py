@@ -27,6 +27,9 @@ def options_from(text: str) -> UpOptions:
         namespace=fields["namespace"],
         grpc_port=fields["grpc_port"],
         rest_port=fields["rest_port"],
+        pods=fields["pods"],
+        store=fields["store"],
+        etcd=Path(fields["etcd"]) if fields["etcd"] else None,
     )
 
 
@@ -41,6 +44,9 @@ def options_text(options: UpOptions) -> str:
             "namespace": options.namespace,
             "grpc_port": options.grpc_port,
             "rest_port": options.rest_port,
+            "pods": options.pods,
+            "store": options.store,
+            "etcd": str(options.etcd) if options.etcd else "",
         }
     )
 
@@ -49,7 +55,7 @@ def main() -> int:
     """Exit code 0 after an end that was asked for, 1 if the mesh cannot run."""
 
     def say(who: str, what: str) -> None:
-        print(f"{datetime.now():%H:%M:%S} {who:<10}{what}", flush=True)
+        print(f"{datetime.now():%H:%M:%S} {who:<9} {what}", flush=True)
 
     async def run() -> None:
         await Supervisor(options_from(sys.argv[1]), say).run(serve)

@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from mesh.core.errors import MeshError, Unavailable, Unknown
+from mesh.core.errors import MeshError
 from mesh.core.ids import AliasId
 from mesh.local import state, views
 from mesh.local.supervisor import Supervisor
@@ -103,15 +103,12 @@ def _documents(app: FastAPI, supervisor: Supervisor) -> None:
 def _router(app: FastAPI, supervisor: Supervisor) -> None:
     @app.get("/v1/pods")
     async def pods() -> Any:
-        details: Any = {}
-        with suppress(Unknown, Unavailable):
-            details = await supervisor.router.details("pod", {})
-        return [views.pod_row(supervisor, details if isinstance(details, dict) else {})]
+        return await views.pod_rows(supervisor)
 
     @app.get("/v1/models")
     async def models(request: Request) -> Any:
-        return await supervisor.router.details("models", dict(request.query_params))
+        return await views.model_page(supervisor, dict(request.query_params))
 
     @app.get("/v1/models/{name}")
     async def model(name: str) -> Any:
-        return await supervisor.router.details(f"models/{name}", {})
+        return await views.model(supervisor, name)

@@ -7,14 +7,14 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from mesh.core.errors import Malformed
 from mesh.local import ports
 from mesh.local.processes import Command
-from mesh.local.state import DataFolder, write_atomically
+from mesh.local.state import SERVER_MODELS, DataFolder, write_atomically
 from mesh.manifests.documents import AnyRuntime
 from mesh.manifests.runtimes import PodPlan, dataplane_config, pod_plan, type_constraints
 
@@ -22,11 +22,14 @@ RUNTIME = "mlserver-1.x"
 """The runtime that a mesh on one machine runs."""
 
 SERVICE = "modelmesh-serving"
-POD = "mesh-local-0"
-"""Twelve characters: the instance id is the last twelve of the pod's name."""
+ALONE = "mesh-local-0"
+"""The name of a single pod. Twelve characters: the instance id is the last twelve of the pod's name."""
 
 _SHUTDOWN_MS = 10_000
-_OURS = ("MM_", "TAS_", "INTERNAL_", "KV_STORE", "WKUBE_", "REST_PROXY_", "MESH_PEER_PORT", "MESH_BIND_ADDRESS", "SHUTDOWN_TIMEOUT_MS")
+_OURS = (
+    *("MM_", "TAS_", "INTERNAL_", "KV_", "WKUBE_", "REST_PROXY_", "MESH_PEER_PORT", "MESH_BIND_ADDRESS", "MESH_SHARED_"),
+    "SHUTDOWN_TIMEOUT_MS",
+)
 """Prefixes of what the mesh itself sets for its router; a shell's leftovers of them would make a different router."""
 
 _PASSED = ("MM_LOAD_FAILURE_EXPIRY_TIME_MS", "MM_MULTI_PARALLELISM", "MM_SVC_GRPC_MAX_MSG_SIZE", "MM_LOG_EACH_INVOKE")
@@ -38,7 +41,7 @@ _SERVER_FIXED = ("MLSERVER_MODELS_DIR", "MLSERVER_GRPC_PORT", "MLSERVER_HTTP_POR
 
 @dataclass(frozen=True)
 class PodPorts:
-    """Every port of a pod; those of clients are chosen by the user."""
+    """Every port of a pod."""
 
     grpc: int
     rest: int
@@ -52,29 +55,43 @@ class PodPorts:
     server_metrics: int
 
     @classmethod
-    def allocate(cls, grpc: int, rest: int) -> PodPorts:
-        """The clients' ports as given, all others free ones."""
-        return cls(grpc, rest, *ports.choose(8))
+    def count(cls) -> int:
+        """How many there are."""
+        return len(fields(cls))
 
 
 @dataclass(frozen=True)
 class PodSetup:
-    """What a pod is made from: its folder, ports, the model server's environment and the storage keys' folder."""
+    """What a pod is made from.
 
+    Attributes:
+        name: of the pod, whose last twelve characters are its instance id.
+        prefix: of its processes' names; empty if there is one pod only.
+        folder: where it keeps what it has.
+        environment: the model server's.
+        storage_config: folder of the storage keys.
+        kv_store: the registry that it shares; empty for one in its memory.
+        shared: the clients' ports of all pods together, gRPC and REST; None if it listens there itself.
+    """
+
+    name: str
+    prefix: str
     folder: DataFolder
     ports: PodPorts
     environment: Path
     storage_config: Path
+    kv_store: str = ""
+    shared: tuple[int, int] | None = None
 
     def commands(self, plan: PodPlan) -> list[Command]:
         """Model server, adapter and router, in the order they are started."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MLSERVER_", "PYTHONPATH"))}
         logs, server = self.folder.logs, self.folder.server
-        models = self.folder.models / "_mlserver_models"
+        models = self.folder.models / SERVER_MODELS
         python = str(self.environment / "bin" / "python")
         return [
             Command(
-                "mlserver",
+                f"{self.prefix}mlserver",
                 # Through its Python: the script's first line may be longer than the kernel reads.
                 [python, str(self.environment / "bin" / "mlserver"), "start", str(models)],
                 {**inherited, **self._server(plan)},
@@ -84,14 +101,14 @@ class PodSetup:
                 orphan_signal=signal.SIGTERM,
             ),
             Command(
-                "adapter",
+                f"{self.prefix}adapter",
                 [sys.executable, "-m", "runtime_adapters", plan.server_type],
                 {**inherited, **self._adapter(plan)},
                 logs / "adapter.log",
                 self.folder.root,
             ),
             Command(
-                "router",
+                f"{self.prefix}router",
                 [sys.executable, "-m", "mesh.cli.app", "router"],
                 {**_without_ours(inherited), **self._router(plan)},
                 logs / "router.log",
@@ -99,11 +116,6 @@ class PodSetup:
                 grace=_SHUTDOWN_MS / 1000 + 2,
             ),
         ]
-
-    def write_rules(self, runtimes: Mapping[str, AnyRuntime]) -> None:
-        """Writes what the router reads again whenever it changes. Raises OSError."""
-        _write_json(self.folder.config / "type_constraints", type_constraints(runtimes))
-        _write_json(self.folder.config / "dataplane_api_config", dataplane_config())
 
     def _server(self, plan: PodPlan) -> dict[str, str]:
         own = {name: value for name, value in plan.server_env.items() if name not in _SERVER_FIXED}
@@ -140,9 +152,12 @@ class PodSetup:
         }
 
     def _router(self, plan: PodPlan) -> dict[str, str]:
+        shared = dict(zip(("MESH_SHARED_GRPC_PORT", "MESH_SHARED_REST_PORT"), map(str, self.shared or ()), strict=False))
         return {
+            **shared,
+            **({"KV_STORE": self.kv_store} if self.kv_store else {}),
             "MM_SERVICE_NAME": SERVICE,
-            "WKUBE_POD_NAME": POD,
+            "WKUBE_POD_NAME": self.name,
             "MESH_BIND_ADDRESS": ports.HOST,
             "MM_SVC_GRPC_PORT": str(self.ports.grpc),
             "REST_PROXY_LISTEN_PORT": str(self.ports.rest),
@@ -161,8 +176,14 @@ class PodSetup:
         }
 
 
+def write_rules(folder: DataFolder, runtimes: Mapping[str, AnyRuntime]) -> None:
+    """Writes what the routers read again whenever it changes. Raises OSError."""
+    _write_json(folder.config / "type_constraints", type_constraints(runtimes))
+    _write_json(folder.config / "dataplane_api_config", dataplane_config())
+
+
 def local_plan(runtimes: Mapping[str, AnyRuntime]) -> PodPlan:
-    """The plan of the one pod that runs here.
+    """The plan of each pod that runs here.
 
     Raises:
         Malformed: the document of that runtime switches it off, asks for another model server, or cannot be run.

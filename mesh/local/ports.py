@@ -31,6 +31,24 @@ def is_free(port: int) -> bool:
         return True
 
 
+def reserve(port: int) -> socket.socket:
+    """Keeps a port that processes of this user share: nobody else can bind it while the answered socket is open.
+
+    It takes no connection: it does not listen.
+
+    Raises:
+        OSError: it cannot be bound.
+    """
+    kept = socket.socket()
+    try:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind((HOST, port))
+    except OSError:
+        kept.close()
+        raise
+    return kept
+
+
 def holder(port: int) -> int | None:
     """The process that listens on a port, if this machine tells (Linux, and a process of ours)."""
     inodes = {inode for table in ("tcp", "tcp6") for inode in _listening(Path("/proc/net") / table, port)}

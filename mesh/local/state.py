@@ -7,11 +7,14 @@ import json
 import os
 import tempfile
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from mesh.core.errors import Conflict, Failed, Malformed, Unknown
+
+SERVER_MODELS = "_mlserver_models"
+"""Of a pod's models: those that its model server sees."""
 
 _SOCKET_PATH_LIMIT = 100
 """Unix sockets take paths of up to 107 bytes; a little less leaves room for a temporary name."""
@@ -54,6 +57,7 @@ class DataFolder:
     pvc: Path
     server: Path
     storage_config: Path
+    registry: Path
     lock: Path
     socket: Path
 
@@ -70,14 +74,19 @@ class DataFolder:
             pvc=root / "pvc",
             server=root / "server",
             storage_config=root / "storage-config",
+            registry=root / "registry.etcd",
             lock=root / "mesh.lock",
             socket=root / "control.sock",
         )
 
+    def of_pod(self, name: str) -> DataFolder:
+        """The same for one pod of several: its logs, models and server files have folders of its own."""
+        return replace(self, logs=self.logs / name, models=self.models / name, server=self.server / name)
+
     def prepare(self) -> None:
         """Makes the folders. Failed if the file system refuses."""
         try:
-            inner = (self.models / "_mlserver_models", self.server / "environments", self.server / "metrics")
+            inner = (self.models / SERVER_MODELS, self.server / "environments", self.server / "metrics")
             for folder in (self.documents, self.logs, self.config, self.pvc, self.storage_config, *inner):
                 folder.mkdir(parents=True, exist_ok=True)
             self.storage_config.chmod(0o700)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
+from mesh.core.errors import Unavailable, Unknown
 from mesh.core.ids import AliasId
 from mesh.local import pod
 from mesh.local.controller import Service
 from mesh.local.documents import shown
+from mesh.local.pods import ask_each
 from mesh.local.supervisor import Supervisor
 from mesh.manifests import runtimes
 from mesh.manifests.parsing import Applied
@@ -56,7 +60,7 @@ def runtime_rows(supervisor: Supervisor) -> list[dict[str, Any]]:
                 "formats": formats,
                 "labels": list(runtimes.labels(name, document.spec)),
                 "builtIn": (document.kind, name) not in supervisor.documents.held,
-                "pods": 1 if mine else 0,
+                "pods": len(supervisor.pods) if mine else 0,
                 "capacityBytes": supervisor.plan.capacity if mine else None,
                 "document": document.model_dump(by_alias=True, exclude_unset=True, mode="json"),
             }
@@ -64,16 +68,72 @@ def runtime_rows(supervisor: Supervisor) -> list[dict[str, Any]]:
     return rows
 
 
-def pod_row(supervisor: Supervisor, details: dict[str, Any]) -> dict[str, Any]:
-    """The one pod, with what its router tells of itself."""
-    return {
-        "name": pod.POD,
-        "runtime": supervisor.plan.name,
-        "ready": supervisor.ready.is_set(),
-        "capacityBytes": supervisor.plan.capacity,
-        "processes": [child.described() for child in supervisor.children],
-        "router": details,
-    }
+async def pod_rows(supervisor: Supervisor) -> list[dict[str, Any]]:
+    """Every pod: ours with their processes and what their routers tell now, others of the same registry as that shows them.
+
+    `router` has the figures, of which a pod's record in the registry may be half a minute old; it is empty if nobody tells any.
+    """
+    recorded: dict[str, dict[str, Any]] = {}
+    with suppress(Unavailable, Unknown):
+        answer = await supervisor.router.details("pods", {})
+        recorded = {one["id"]: one for one in answer["pods"]}
+    fresh = await ask_each(supervisor.pods, "pod", {})
+    rows = []
+    for one in supervisor.pods:
+        figures = {**recorded.pop(one.name, {}), **fresh.get(one.name, {})}
+        state = one.state()
+        if state == "ready" and figures.get("runtime") == "lost":
+            state = "impaired"
+        rows.append(
+            {
+                **one.described(),
+                "runtime": supervisor.plan.name,
+                "state": state,
+                "ready": one.ready,
+                "capacityBytes": supervisor.plan.capacity,
+                "processes": [child.described() for child in one.children],
+                "router": figures,
+            }
+        )
+    for name, figures in recorded.items():
+        seen = {"state": figures["state"], "ready": figures["state"] == "ready", "peer": figures["endpoint"] or ""}
+        rows.append({"name": name, "runtime": "", **seen, "processes": [], "router": figures})
+    return rows
+
+
+async def model_page(supervisor: Supervisor, params: dict[str, str]) -> dict[str, Any]:
+    """A page of models as one router lists them, each copy as its own pod sees it."""
+    page: dict[str, Any] = await supervisor.router.details("models", params)
+    if len(supervisor.pods) > 1 and page["models"]:
+        bounds = {"after": params.get("after", ""), "until": page["models"][-1]["id"]}
+        of_model: dict[str, list[dict[str, Any]]] = {}
+        for answer in (await ask_each(supervisor.pods, "copies", bounds)).values():
+            for copy in answer["copies"]:
+                of_model.setdefault(copy.pop("model"), []).append(copy)
+        for model in page["models"]:
+            model["copies"] = _own_words(model["copies"], of_model.get(model["id"], []))
+    return page
+
+
+async def model(supervisor: Supervisor, name: str) -> Any:
+    """One model as all pods together know it: copies and failures as their own pods see them, one story."""
+    found = await supervisor.router.details(f"models/{name}", {})
+    told = await ask_each(supervisor.pods, f"models/{quote(name, safe='')}", {})
+    if len(supervisor.pods) == 1 or not told:
+        return found
+    for part in ("copies", "failures"):
+        own = [item for pod, view in told.items() for item in view[part] if item["pod"] == pod]
+        found[part] = _own_words(found[part], own)
+    lines = ({**line, "pod": pod} for pod, view in told.items() for line in view["story"])
+    found["story"] = sorted(lines, key=lambda line: line["at_ms"])
+    found["last_used_ms"] = max(view["last_used_ms"] for view in told.values())
+    return found
+
+
+def _own_words(listed: list[dict[str, Any]], own: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What one pod says of others, replaced by what these say of themselves; by pod."""
+    told = {item["pod"] for item in own}
+    return sorted([*own, *(item for item in listed if item["pod"] not in told)], key=lambda item: item["pod"])
 
 
 def _message(known: Service) -> str:

@@ -1,0 +1,144 @@
+"""The pods of a mesh on this machine, each with its processes; and the router of whichever of them lives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from mesh.core.errors import MeshError, PeerUnavailable
+from mesh.core.ids import AliasId
+from mesh.core.reconciliation import DropAlias, PointAlias
+from mesh.core.status import AliasStatus
+from mesh.local.pod import PodSetup
+from mesh.local.ports import HOST
+from mesh.local.processes import Child, Say
+from mesh.local.router_client import RouterClient
+from mesh.manifests.runtimes import PodPlan
+
+T = TypeVar("T")
+
+_SHORT = 2.0
+"""Seconds that a pod gets to tell its own figures; what others know of it is shown then."""
+
+
+class LocalPod:
+    """One pod: three processes that are kept running.
+
+    Attributes:
+        ready: its router takes calls, as far as was seen.
+        children: model server, adapter, router; empty before `start`.
+    """
+
+    def __init__(self, setup: PodSetup, say: Say, router_ended: Callable[[], None]) -> None:
+        self.setup = setup
+        self.router = RouterClient(setup.ports.grpc, setup.ports.probe)
+        self.ready = False
+        self.children: list[Child] = []
+        self._say = say
+        self._router_ended = router_ended
+
+    @property
+    def name(self) -> str:
+        """Its name, which is also its instance id."""
+        return self.setup.name
+
+    def start(self, plan: PodPlan) -> None:
+        """Starts its processes."""
+        self.children = [Child(command, self._say) for command in self.setup.commands(plan)]
+        self.children[-1].on_exit = self._ended
+        for child in self.children:
+            child.start()
+
+    async def stop(self) -> None:
+        """The router first, so that its last calls are answered; then what served them."""
+        self.ready = False
+        if self.children:
+            *servers, router = self.children
+            await router.stop()
+            await asyncio.gather(*(child.stop() for child in servers))
+
+    async def look(self) -> None:
+        """Learns whether it takes calls, unless it is known to."""
+        if not self.ready:
+            self.ready = await self.router.ready()
+
+    def state(self) -> str:
+        """`ready`; `impaired` if its router takes calls but another process is down; `starting`, `restarting`, `stopped`."""
+        states = {child.state for child in self.children}
+        if self.ready:
+            return "ready" if states == {"running"} else "impaired"
+        return "stopped" if states <= {"stopped", "stopping"} else "restarting" if "waiting" in states else "starting"
+
+    def described(self) -> dict[str, Any]:
+        """For `mesh status`: where to find it."""
+        numbers = self.setup.ports
+        return {
+            "name": self.name,
+            "state": self.state(),
+            "grpc": f"{HOST}:{numbers.grpc}",
+            "rest": f"http://{HOST}:{numbers.rest}",
+            "peer": f"{HOST}:{numbers.peer}",
+            "metrics": f"http://{HOST}:{numbers.metrics}/metrics",
+            "probe": f"http://{HOST}:{numbers.probe}",
+        }
+
+    def _ended(self) -> None:
+        self.ready = False
+        self._router_ended()
+
+
+class AnyRouter:
+    """The router of any pod that lives: the one that answered last, then the others. All of them know the same registry.
+
+    Every method raises `PeerUnavailable` if none answers.
+    """
+
+    def __init__(self, pods: Sequence[LocalPod]) -> None:
+        self._pods = pods
+        self._current = 0
+
+    async def set_alias(self, order: PointAlias, *, retry: bool) -> AliasStatus:
+        """As `RouterClient.set_alias`; doing it twice is doing it once."""
+        return await self._ask(lambda router: router.set_alias(order, retry=retry))
+
+    async def delete_alias(self, order: DropAlias) -> None:
+        """As `RouterClient.delete_alias`."""
+        await self._ask(lambda router: router.delete_alias(order))
+
+    async def alias(self, alias: AliasId) -> AliasStatus:
+        """As `RouterClient.alias`."""
+        return await self._ask(lambda router: router.alias(alias))
+
+    async def details(self, path: str, params: dict[str, str]) -> Any:
+        """As `RouterClient.details`."""
+        return await self._ask(lambda router: router.details(path, params))
+
+    async def _ask(self, call: Callable[[RouterClient], Awaitable[T]]) -> T:
+        # Those that take calls come first: of the others one may be just alive enough to keep a caller waiting.
+        turned = [self._pods[(self._current + step) % len(self._pods)] for step in range(len(self._pods))]
+        failure = PeerUnavailable("the mesh has no pod")
+        for pod in sorted(turned, key=lambda pod: not pod.ready):
+            try:
+                answer = await call(pod.router)
+            except PeerUnavailable as error:
+                failure = error
+            else:
+                self._current = self._pods.index(pod)
+                return answer
+        raise failure
+
+
+async def ask_each(pods: Sequence[LocalPod], path: str, params: dict[str, str]) -> dict[str, Any]:
+    """What every pod that takes calls tells at `/mesh/v1/<path>`, by pod; those that tell nothing, or not soon, are left out."""
+
+    async def one(pod: LocalPod) -> Any:
+        with suppress(MeshError, TimeoutError):
+            async with asyncio.timeout(_SHORT):
+                return await pod.router.details(path, params)
+        return None
+
+    asked = [pod for pod in pods if pod.ready]
+    answers = await asyncio.gather(*map(one, asked))
+    return {pod.name: answer for pod, answer in zip(asked, answers, strict=True) if answer is not None}
