@@ -22,7 +22,7 @@ def facts_route(facts: Callable[[], Facts | None]) -> Route:
         kind, _, name = request.path.removeprefix(PREFIX).strip("/").partition("/")
         found = _view(known, kind, unquote(name), request)
         if found is None:
-            return 404, {"error": f"there is no {request.path}; try {PREFIX}/pod, /pods, /models[/ID], /aliases[/NAME]"}
+            return 404, {"error": f"there is no {request.path}; try {PREFIX}/pod, /pods, /copies, /models[/ID], /aliases[/NAME]"}
         return 200, found
 
     return answer
@@ -38,8 +38,10 @@ def _view(facts: Facts, kind: str, name: str, request: Request) -> dict[str, obj
         case "pods", "":
             return facts.pods()
         case "models", "":
-            limit = one("limit", "1000")
-            return facts.models(one("after", ""), int(limit) if limit.isdigit() else 1000, one("part", ""))
+            limit = int(text) if (text := one("limit", "1000")).isdecimal() else 1000
+            return facts.models(one("after", ""), min(max(limit, 1), 1000), one("part", ""), one("pod", ""), one("state", ""))
+        case "copies", "":
+            return facts.copies(one("after", ""), one("until", ""))
         case "models", _:
             return facts.model(name)
         case "aliases", "":

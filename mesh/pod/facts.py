@@ -17,6 +17,9 @@ from mesh.store.registry import Registry
 
 Json = dict[str, Any]
 
+SCAN = 2000
+"""Models looked at for one page: no view holds the event loop for long, however few of them it is to show."""
+
 
 class Facts:
     """Views of the pod's state; asking changes nothing."""
@@ -70,13 +73,35 @@ class Facts:
             "leads": pod == self._registry.leader,
         }
 
-    def models(self, after: str = "", limit: int = 1000, part: str = "") -> Json:
-        """A page of models by id, those whose id contains `part`, without their stories."""
+    def models(self, after: str = "", limit: int = 1000, part: str = "", pod: str = "", state: str = "") -> Json:
+        """A page of models by id, without their stories.
+
+        Args:
+            after: the `next` of the page before. A page may be short, even empty, before the last, which has None there.
+            limit: models at most.
+            part: only ids with this text in them.
+            pod: only models with a copy there.
+            state: only models in this state, in small or capital letters.
+        """
         names = self._census.names()
-        if part:
-            names = [name for name in names if part in name]
-        page = names[bisect_right(names, ModelId(after)) :][:limit]
-        return {"models": [self._summary(name) for name in page], "total": len(names), "next": page[-1] if len(page) == limit else None}
+        begin = bisect_right(names, ModelId(after))
+        page: list[Json] = []
+        last = None
+        for name in names[begin : begin + SCAN]:
+            last = name
+            if part in name and (not pod or self._is_at(name, PodId(pod))):
+                summary = self._summary(name)
+                if not state or summary["state"] == state.upper():
+                    page.append(summary)
+                    if len(page) == limit:
+                        break
+        return {"models": page, "total": len(names), "next": last if last is not None and last != names[-1] else None}
+
+    def copies(self, after: str = "", until: str = "") -> Json:
+        """This pod's own copies, of models whose id is greater than `after` and not greater than `until`; empty means no bound."""
+        cache = self._conductor.pod.cache
+        found = [copy for copies in (cache.current, cache.leaving) for copy in copies.values() if copy.id.model > after]
+        return {"copies": [{"model": copy.id.model, **self._copy(copy)} for copy in found if not until or copy.id.model <= until]}
 
     def model(self, name: str) -> Json | None:
         """One model with its story; None if there is none."""
@@ -121,6 +146,13 @@ class Facts:
             "refs": record.refs,
             "last_used_ms": copy.last_used if copy else record.last_used,
         }
+
+    def _is_at(self, model: ModelId, pod: PodId) -> bool:
+        """Whether a living pod has a copy, one on its way out included."""
+        mine, pods = self._conductor.pod, self._registry.instances
+        if pod == mine.id:
+            return mine.copy(model) is not None or model in mine.cache.leaving
+        return pod in pods and pod in self._registry.models[model].copies
 
     def _copies_elsewhere(self, record: ModelRecord) -> list[Json]:
         """Copies of other pods, as the registry shows them; those of pods that are gone do not count."""
