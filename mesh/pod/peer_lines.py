@@ -95,10 +95,13 @@ class Line:
         channel: to it; closed with the line.
         neighbours: told about calls and failures.
         now: the clock.
+        secure: whether the channel talks TLS.
     """
 
-    def __init__(self, pod: PodId, endpoint: str, channel: aio.Channel, neighbours: Neighbours, now: Callable[[], Millis]) -> None:
-        self.pod, self.endpoint = pod, endpoint
+    def __init__(
+        self, pod: PodId, endpoint: str, channel: aio.Channel, neighbours: Neighbours, now: Callable[[], Millis], *, secure: bool = False
+    ) -> None:
+        self.pod, self.endpoint, self._secure = pod, endpoint, secure
         self.exchange = Exchange(channel, _everything)
         self._channel, self._neighbours, self._now = channel, neighbours, now
         self._calls = 0
@@ -201,7 +204,7 @@ class Line:
         """Puts the pod aside and asks it until it answers."""
         broke, self._established = self._established, False
         if self._probing is None and self._retired is None and self._closing is None:
-            log.warning("pod %s at %s is put aside: %s%s", self.pod, self.endpoint, why, _advice(why))
+            log.warning("pod %s at %s is put aside: %s%s", self.pod, self.endpoint, why, "" if broke else _advice(why, self._secure))
             self._neighbours.fails(self.pod)
             self._probing = asyncio.get_running_loop().create_task(self._probe(broke))
         return PeerUnavailable(f"pod {self.pod} at {self.endpoint} does not answer: {why}")
@@ -242,12 +245,14 @@ def _everything(metadata: Metadata) -> Metadata:
     return metadata
 
 
-def _advice(why: str) -> str:
-    """What to do about failures whose words say little."""
+def _advice(why: str, secure: bool) -> str:
+    """What to do about a connection that did not come about, where its words say little: who refuses a handshake just hangs up."""
     said = why.lower()
-    if "handshake" in said or "certificate" in said or "ssl" in said:
-        return (
-            "; pods trust their own certificate chain, the cluster's authority and MM_INTERNAL_TRUST_CERTS, and their certificates "
-            "must have a DNS name in common: check the files of both pods"
-        )
-    return ""
+    if not any(word in said for word in ("handshake", "verification", "ssl", "closed", "reset")):
+        return ""
+    if not secure:
+        return "; this pod talks plaintext: if that one talks TLS, give both a key (MM_TLS_PRIVATE_KEY_PATH) and the same MM_ENABLE_SSL"
+    return (
+        "; if it talks TLS, too (MM_ENABLE_SSL): pods trust their own certificate chain, the cluster's authority and "
+        "MM_INTERNAL_TRUST_CERTS, and their certificates have a DNS name in common; check the files of both pods"
+    )

@@ -113,9 +113,8 @@ class Peers:
             raise PeerUnavailable(f"pod {pod} is gone: it has no record in the registry any more")
         if not record.endpoint:
             raise PeerUnavailable(f"pod {pod} cannot be called: its record in the registry has no meshEndpoint")
-        line = self._lines[pod] = Line(
-            pod, record.endpoint, dial(record.endpoint, self._tls, self._max_headers), self._neighbours, self._now
-        )
+        channel = dial(record.endpoint, self._tls, self._max_headers)
+        line = self._lines[pod] = Line(pod, record.endpoint, channel, self._neighbours, self._now, secure=self._tls is not None)
         return line
 
     def _current(self, line: Line) -> bool:

@@ -52,7 +52,7 @@ class PeerTls:
         if not settings.peer_tls or key is None or cert is None:
             return None
         trust = [cert, *_files(settings.peer_trust), *([CLUSTER_AUTHORITY] if CLUSTER_AUTHORITY.is_file() else ())]
-        name = _rehearse(key, cert, settings.tls_passphrase, trust)
+        name = _rehearse(key, cert, settings.tls_passphrase, trust, mutual=settings.peer_client_auth)
         return cls(
             pem.private_key(key, settings.tls_passphrase),
             cert.read_bytes(),
@@ -81,13 +81,13 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _rehearse(key: Path, cert: Path, passphrase: str | None, trust: Sequence[Path]) -> str:
+def _rehearse(key: Path, cert: Path, passphrase: str | None, trust: Sequence[Path], *, mutual: bool) -> str:
     """Lets a pod shake hands with itself, and answers the name in its certificate; what fails here would fail between any two pods."""
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     for context in (server, client):
         pem.load_pair(context, key, cert, passphrase)
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_REQUIRED if mutual or context is client else ssl.CERT_NONE
         # A chain need not reach up to an authority that signed itself, as gRPC has it, too.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         pem.load_trust(context, cert, "MM_TLS_KEY_CERT_PATH")
@@ -103,8 +103,8 @@ def _rehearse(key: Path, cert: Path, passphrase: str | None, trust: Sequence[Pat
                 continue
     except ssl.SSLCertVerificationError as error:
         raise Malformed(
-            f"TLS: pods cannot use {cert} (MM_TLS_KEY_CERT_PATH) with each other: {error.verify_message}; renew it, give it the usages "
-            "of servers and of clients, or set MM_ENABLE_SSL=false, which lets pods talk plaintext"
+            f"TLS: pods cannot use {cert} (MM_TLS_KEY_CERT_PATH) with each other: {error.verify_message}; renew it, or give it the usages "
+            "of servers and of clients; MM_INTRACLUSTER_CLIENTAUTH=false does without the latter, MM_ENABLE_SSL=false lets pods talk plaintext"
         ) from None
     return _name(caller.getpeercert() or {}, cert)
 
