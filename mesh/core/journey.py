@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mesh.core.balancing import Draw, lighter
@@ -14,7 +14,7 @@ from mesh.core.hops import Holder, Hop, Kind
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.neighbourhood import Neighbourhood
-from mesh.core.placement import Place, Wish, choose
+from mesh.core.placement import Place, Wish, choose, rotation
 from mesh.core.pod import Pod
 from mesh.core.policy import MAX_ITERATIONS, MAX_LOAD_FAILURES, MAX_LOCATIONS
 from mesh.core.records import ModelRecord
@@ -145,7 +145,7 @@ class Journey:
         hop = self._purpose.hop
         if hop is not None and hop.kind is Kind.HIT:
             return self._asked_for_a_copy(record, now)
-        return self._to_a_copy(record, now, draw) or self._to_a_new_copy(record, now, draw)
+        return self._to_a_copy(record, now, draw) or self._to_a_new_copy(record, now)
 
     def again(self) -> bool:
         """The runtime did not know the copy, or went down: whether to go on, which helps once."""
@@ -235,7 +235,7 @@ class Journey:
 
     # Copies to be made
 
-    def _to_a_new_copy(self, record: ModelRecord, now: Millis, draw: Draw) -> Step:
+    def _to_a_new_copy(self, record: ModelRecord, now: Millis) -> Step:
         """Has the model loaded where it fits best."""
         refusal = self._view.pod.refusal(self.model, record.info, now)
         if self._purpose.hop is not None:
@@ -246,7 +246,7 @@ class Journey:
         excluded = self._excluded(record, refusal)
         chosen = self._pods.intention(self.model, now)
         if chosen is None or chosen in excluded or not (chosen == self._pods.me or self._pods.callable(chosen)):
-            chosen = self._choose(record, excluded, now, draw)
+            chosen = self._choose(record, excluded, now)
         if chosen is None:
             return self._last_resort(record, refusal, now)
         if self._pods.intention(self.model, now) != chosen:
@@ -260,21 +260,24 @@ class Journey:
         here = refusal is not None or pod.cache.down or pod.copy(self.model) is not None
         return frozenset(others | self._avoid | ({me} if here else set()))
 
-    def _choose(self, record: ModelRecord, excluded: frozenset[PodId], now: Millis, draw: Draw) -> PodId | None:
+    def _choose(self, record: ModelRecord, excluded: frozenset[PodId], now: Millis) -> PodId | None:
         pods, pod = self._pods, self._view.pod
-        own = self._view.own()
-        places = [Place(pods.me, own, pods.pending(pods.me, own.count))]
-        places += [Place(other, figures, pods.pending(other, figures.count), pods.aside(other)) for other, figures in pods.others()]
+        policy = pod.cache.policy
+        places = [Place(pods.me, self._view.own(), pods.ordered(pods.me))]
+        places += [
+            Place(other, pods.figures(record, other, policy.default_size), pods.ordered(other), pods.aside(other))
+            for other, record in pods.others()
+        ]
         wish = Wish(
             record.info.type,
             self._last_used(now),
             excluded,
             pods.zones(record),
-            pod.cache.policy.default_size,
+            policy.default_size,
             pods.me,
             self._purpose.balanced,
         )
-        return choose(places, wish, pod.constraints, self._view.outdated(now), now, draw).pod
+        return choose(places, wish, pod.constraints, self._view.outdated(now), now, rotation(now), churn_age=policy.churn_age).pod
 
     def _enough(self, record: ModelRecord, now: Millis) -> MeshError | None:
         """Why no further copy is to be tried: it failed on several pods lately, or many copies did not serve."""
@@ -298,10 +301,10 @@ class Journey:
         return Refuse(self._load_error or self._nowhere(record, refusal))
 
     def _nowhere(self, record: ModelRecord, refusal: MeshError | None) -> MeshError:
-        labels: Iterable[tuple[str, ...]] = (tuple(self._view.pod.labels), *(other.labels for _, other in self._pods.others()))
-        unmet = [self._view.pod.constraints.refusal(record.info.type, one) for one in labels]
-        if all(unmet):
-            return unmet[0] or Nowhere("Nowhere available to load")
+        labels = (other.labels for _, other in self._pods.others())
+        unmet = self._view.pod.constraints.refusal(record.info.type, tuple(self._view.pod.labels), *labels)
+        if unmet is not None:
+            return unmet
         if isinstance(refusal, LoadFailed):
             return refusal
         return _latest_failure(record) or self._error or refusal or Nowhere("Nowhere available to load")

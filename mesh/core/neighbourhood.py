@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from mesh.core.hops import Load
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
+from mesh.core.instances import NEVER, InstanceRecord
 from mesh.core.policy import SECOND
 from mesh.core.records import ModelRecord
-from mesh.core.units import Millis
+from mesh.core.units import Millis, Units
 
 INTENTION = Millis(10 * SECOND)
 """How long calls follow a pod that was chosen for a model without the registry showing the copy there: two timeouts of a write."""
@@ -31,6 +31,7 @@ class _Busy:
     reported: int = 0
     own_then: int = 0
     turn: int = 0
+    lru_time: Millis = Millis(0)
 
     @property
     def calls(self) -> int:
@@ -106,6 +107,7 @@ class Neighbourhood:
         """A pod said how busy it is; the call that brought the word counts neither there nor here."""
         busy = self._busy.setdefault(pod, _Busy())
         busy.reported, busy.own_then = load.calls, max(0, busy.own - 1)
+        busy.lru_time = load.lru_time
 
     def calls(self, pod: PodId) -> int:
         """Calls that run on a pod, as far as is known: this pod's own, and those of others when it last told."""
@@ -146,9 +148,21 @@ class Neighbourhood:
         if intention is not None:
             self._ordered[intention.pod] -= 1
 
-    def pending(self, pod: PodId, counted: int) -> int:
-        """Copies beyond the `counted` ones that model records show on a pod or that were ordered of it."""
-        return max(0, self._copies[pod] - counted) + self._ordered[pod]
+    def ordered(self, pod: PodId) -> int:
+        """Copies that this pod ordered of another, or of itself, and that no model record shows yet."""
+        return self._ordered[pod]
+
+    def figures(self, record: InstanceRecord, pod: PodId, size: Units) -> InstanceRecord:
+        """What a pod told of itself in its record, with what it told with answers, and the copies that model records show there by now.
+
+        Args:
+            size: assumed of a copy that its pod does not count yet.
+        """
+        more = max(0, self._copies[pod] - record.count)
+        busy = self._busy.get(pod)
+        # Both only grow while a pod has models: the greater one is the later one.
+        lru_time = max(record.lru_time, busy.lru_time) if busy and record.lru_time < NEVER else record.lru_time
+        return record.with_(count=record.count + more, used=Units(record.used + more * size), lru_time=lru_time)
 
     # What the model records show
 

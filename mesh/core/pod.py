@@ -24,6 +24,7 @@ from mesh.core.events import (
     RuntimeReturned,
     TimePassed,
 )
+from mesh.core.hops import Load
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import NEVER, InstanceRecord
 from mesh.core.instructions import Abandon, ChangeRecord, Instruction, Outcome, PredictSize, ReleaseWaiters
@@ -128,6 +129,11 @@ class Pod:
     def alone(self, info: ModelInfo) -> bool:
         """Whether no other pod could take a model of this type."""
         return all(other.shutting_down or self.constraints.refusal(info.type, other.labels) for _, other in self.pods.others())
+
+    def load(self, rpm: int) -> Load:
+        """How busy this pod is."""
+        oldest = self.cache.recency.oldest()
+        return Load(self.pods.calls(self.id), rpm, oldest.last_used if oldest else Millis(0))
 
     def figures(self, identity: InstanceRecord) -> InstanceRecord:
         """What there is to tell of this pod: an unchanging part, with what changes filled in."""

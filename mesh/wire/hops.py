@@ -22,7 +22,8 @@ HOP = "mesh-hop-bin"
 POD = "mesh-pod-bin"
 """Of an answer: who gave it."""
 LOAD = "mesh-load"
-"""Of an answer: numbers in decimal, separated by spaces: calls in progress, requests in the last minute."""
+"""Of an answer: numbers in decimal, separated by spaces: calls in progress, requests in the last minute, last use of the least recently used model in
+epoch milliseconds."""
 ERROR = "mesh-error"
 """Of a status that the mesh gave: the name of the error's class."""
 
@@ -112,16 +113,17 @@ def pod_of(metadata: Metadata) -> PodId | None:
 
 def load_trailers(load: Load) -> Metadata:
     """Says how busy the pod is."""
-    return ((LOAD, f"{load.calls} {load.rpm}"),)
+    return ((LOAD, f"{load.calls} {load.rpm} {load.lru_time}"),)
 
 
 def load_of(metadata: Metadata) -> Load | None:
     """How busy the pod is; None if it does not say so in a way that is understood, which spoils no answer."""
     found = first(metadata, LOAD)
-    numbers = found.split()[:2] if isinstance(found, str) else []
-    if len(numbers) != 2 or not all(number.isascii() and number.isdecimal() and len(number) < 16 for number in numbers):
+    numbers = found.split()[:3] if isinstance(found, str) else []
+    if len(numbers) < 2 or not all(number.isascii() and number.isdecimal() and len(number) < 20 for number in numbers):
         return None
-    return Load(*map(int, numbers))
+    calls, rpm, lru_time = (*map(int, numbers), 0)[:3]
+    return Load(calls, rpm, Millis(lru_time))
 
 
 def error_trailers(error: MeshError) -> Metadata:

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.errors import Malformed
+from mesh.core.hops import Load
 from mesh.core.instances import NEVER, InstanceRecord, instance_from_json, instance_to_json
 from mesh.core.units import Millis, Units
+from tests.unit.core.stage import HERE, Stage
 
 JAVA = {
     "startTime": 1700000000000,
@@ -79,3 +81,11 @@ def test_a_changed_copy_keeps_the_rest() -> None:
 def test_what_modelmesh_would_not_write_is_refused(data: Any) -> None:
     with pytest.raises(Malformed, match="instance record is not what ModelMesh writes"):
         instance_from_json(data)
+
+
+def test_a_pod_tells_how_busy_it_is_and_how_old_its_cache() -> None:
+    stage = Stage()
+    assert stage.pod.load(7) == Load(0, 7)
+    stage.holding(["m"])
+    stage.pod.pods.began(HERE)
+    assert stage.pod.load(7) == Load(1, 7, stage.now)

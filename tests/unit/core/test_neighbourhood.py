@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from mesh.core.balancing import lighter
 from mesh.core.hops import Load
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
+from mesh.core.instances import NEVER, InstanceRecord
 from mesh.core.neighbourhood import INTENTION, Neighbourhood
 from mesh.core.records import ModelRecord
-from mesh.core.units import Millis
+from mesh.core.units import Millis, Units
 from tests.unit.core.stage import HERE, INFO
 
 M, A, B = ModelId("m"), PodId("a"), PodId("b")
@@ -67,9 +67,9 @@ def test_an_intention_grows_old() -> None:
     pods = Neighbourhood(HERE)
     pods.intend(M, A, NOW)
     assert pods.intention(M, NOW) == A
-    assert pods.pending(A, 0) == 1
+    assert pods.ordered(A) == 1
     assert pods.intention(M, Millis(NOW + INTENTION + 1)) is None
-    assert pods.pending(A, 0) == 0
+    assert pods.ordered(A) == 0
     pods.forget(M)
 
 
@@ -77,17 +77,29 @@ def test_a_newer_intention_takes_the_place_of_an_older_one() -> None:
     pods = Neighbourhood(HERE)
     pods.intend(M, A, NOW)
     pods.intend(M, B, NOW)
-    assert (pods.pending(A, 0), pods.pending(B, 0), pods.intended(M)) == (0, 1, B)
+    assert (pods.ordered(A), pods.ordered(B), pods.intended(M)) == (0, 1, B)
 
 
-def test_copies_that_records_show_and_the_pod_does_not_count_yet_are_pending() -> None:
+def test_copies_that_records_show_and_the_pod_has_not_told_of_are_counted_in_its_figures() -> None:
     pods = Neighbourhood(HERE)
+    told = InstanceRecord(count=1, used=Units(100))
     for number in range(3):
         pods.model_changed(ModelId(f"m{number}"), ModelRecord(INFO, copies={A: NOW}))
-    assert (pods.pending(A, 1), pods.pending(A, 5)) == (2, 0)
+    assert pods.figures(told, A, Units(10)) == told.with_(count=3, used=Units(120))
+    assert pods.figures(told.with_(count=5), A, Units(10)) == told.with_(count=5)
     pods.model_changed(ModelId("m0"), ModelRecord(INFO, copies={B: NOW}))
     pods.model_changed(ModelId("m1"), None)
-    assert (pods.pending(A, 0), pods.pending(B, 0)) == (1, 1)
+    assert pods.figures(told, A, Units(10)) == told
+
+
+def test_the_age_of_a_cache_is_what_the_pod_told_last_in_its_record_or_with_an_answer() -> None:
+    pods = Neighbourhood(HERE)
+    told = InstanceRecord(lru_time=Millis(1000))
+    pods.reported(A, Load(lru_time=Millis(2000)), NOW)
+    assert pods.figures(told, A, Units(10)).lru_time == 2000
+    assert pods.figures(told.with_(lru_time=Millis(3000)), A, Units(10)).lru_time == 3000
+    assert pods.figures(InstanceRecord(), A, Units(10)).lru_time == NEVER
+    assert pods.figures(told, B, Units(10)).lru_time == 1000
 
 
 def test_an_intention_ends_when_the_copy_or_a_failure_is_recorded_or_the_model_goes() -> None:
