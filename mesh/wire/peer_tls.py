@@ -104,7 +104,8 @@ def _rehearse(key: Path, cert: Path, passphrase: str | None, trust: Sequence[Pat
     except ssl.SSLCertVerificationError as error:
         raise Malformed(
             f"TLS: pods cannot use {cert} (MM_TLS_KEY_CERT_PATH) with each other: {error.verify_message}; renew it, or give it the usages "
-            "of servers and of clients; MM_INTRACLUSTER_CLIENTAUTH=false does without the latter, MM_ENABLE_SSL=false lets pods talk plaintext"
+            "of servers and of clients; MM_INTRACLUSTER_CLIENTAUTH=false does without the latter, "
+            "MM_ENABLE_SSL=false lets pods talk plaintext"
         ) from None
     return _name(caller.getpeercert() or {}, cert)
 
