@@ -22,8 +22,8 @@ HOP = "mesh-hop-bin"
 POD = "mesh-pod-bin"
 """Of an answer: who gave it."""
 LOAD = "mesh-load"
-"""Of an answer: numbers in decimal, separated by spaces: calls in progress, requests in the last minute, last use of the least recently used model in
-epoch milliseconds."""
+"""Of an answer: numbers in decimal, separated by spaces: calls in progress, requests in the last minute, and in epoch
+milliseconds the last use of the model that was used least recently."""
 ERROR = "mesh-error"
 """Of a status that the mesh gave: the name of the error's class."""
 
