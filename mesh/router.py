@@ -16,7 +16,6 @@ import uvloop
 
 from mesh import __version__
 from mesh.core.errors import DeadlineExceeded, MeshError
-from mesh.core.hops import Load
 from mesh.doors import facts
 from mesh.doors.grpc.peer import PeerDoor
 from mesh.doors.grpc.server import GrpcDoor
@@ -27,6 +26,7 @@ from mesh.doors.rest.server import RestServer
 from mesh.doors.tls import TlsFiles
 from mesh.pod import static
 from mesh.pod.assemble import LivingPod, start
+from mesh.pod.drain import Drain
 from mesh.pod.readiness import Probation, Readiness
 from mesh.settings import Settings, termination_log
 from mesh.telemetry import logs
@@ -37,6 +37,10 @@ log = logging.getLogger(__name__)
 
 LAST_CALLS = 15.0
 """Seconds at most that running calls get when the doors close (reference 9.5)."""
+FAREWELL = 2.0
+"""Seconds in which clients and probes that watch a pod's health notice that it goes, before its doors close (reference 9.5)."""
+LAST_STEPS = 8.0
+"""Seconds of a stop that are kept for what follows the handing over of models."""
 
 
 def run(settings: Settings | None = None) -> int:
@@ -139,6 +143,7 @@ class Router:
     def __init__(self, settings: Settings, started: contextlib.AsyncExitStack) -> None:
         self._settings, self._started = settings, started
         self._close_by: float | None = None
+        self._over: float | None = None
         self._ports: dict[str, int] = {}
         self._pod: LivingPod | None = None
         self._readiness: Readiness | None = None
@@ -204,7 +209,7 @@ class Router:
             *(settings, pod.serving, pod.loads),
             me=me,
             started=membership.identity.start_time,
-            load=lambda: Load(pod.conductor.pod.pods.calls(me), membership.rpm()),
+            load=lambda: pod.conductor.pod.load(membership.rpm()),
         )
         await self._open("peer", door.start, lambda: door.stop(self._grace()))
         await membership.check_identity(pod.peers.greet)
@@ -220,19 +225,31 @@ class Router:
         pod.management.accept(True)
         await door.serving(True)
         readiness.open()
-        self._started.push_async_callback(pod.membership.leave)
-        self._started.callback(readiness.close)
-        self._started.callback(lambda: pod.management.accept(False))
+        self._started.push_async_callback(self._leave, pod, readiness, door)
+
+    async def _leave(self, pod: LivingPod, readiness: Readiness, door: GrpcDoor) -> None:
+        """The first steps of a stop: others learn that nothing new is to come here, they take over the models, and then clients are told."""
+        limit = self._settings.shutdown_timeout / 1000
+        self._over = asyncio.get_running_loop().time() + limit
+        drain = Drain(pod.conductor, pod.registry, pod.loads)
+        await pod.membership.leave()
+        await drain.run(max(limit / 2, limit - LAST_STEPS))
+        readiness.close()
+        pod.management.accept(False)
+        await door.serving(False)
+        if not drain.alone:
+            await asyncio.sleep(FAREWELL)
 
     async def _open(self, name: str, begin: Callable[[], Awaitable[int]], end: Callable[[], Awaitable[None]]) -> None:
         self._ports[name] = await begin()
         self._started.push_async_callback(end)
 
     def _grace(self) -> float:
-        """Seconds that are left for running calls; all doors together get half of the time that a stop may take."""
+        """Seconds that are left for running calls, for all doors together; the process has to end in time."""
         now = asyncio.get_running_loop().time()
         if self._close_by is None:
-            self._close_by = now + min(LAST_CALLS, self._settings.shutdown_timeout / 2000)
+            left = self._over - now if self._over else self._settings.shutdown_timeout / 1000
+            self._close_by = now + min(LAST_CALLS, left / 2)
         return max(0.0, self._close_by - now)
 
     def _step(self, doing: str) -> None:
