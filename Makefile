@@ -4,6 +4,8 @@ export MESH_CACHE ?= $(CURDIR)/.cache
 export PYTHONDONTWRITEBYTECODE ?=
 BIN := .venv/bin
 SOURCES := mesh runtime_adapters tests protos examples benchmarks
+# Tests that start servers mostly wait for them: two files at a time. `make test BESIDE=` runs one after the other.
+BESIDE ?= -n 2 --dist loadfile
 
 .PHONY: setup demo up test lint types layers proof docs environments unit conformance integration protocols clean help
 
@@ -53,10 +55,10 @@ environments: setup  ## all that tests have installed for them: model servers, s
 	@$(BIN)/python -m tests.support.environments
 
 conformance: environments  ## ModelMesh's behaviours, a real router against a scripted runtime
-	@$(BIN)/pytest -q tests/conformance tests/support
+	@$(BIN)/pytest -q $(BESIDE) tests/conformance tests/support
 
 integration: environments  ## real model servers, stores and clients
-	@$(BIN)/pytest -q tests/integration
+	@$(BIN)/pytest -q $(BESIDE) tests/integration
 
 docs: setup  ## write the generated pages again
 	@$(BIN)/python -m tests.proof.settings_page

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 HOST = "127.0.0.1"
 
+_chosen: list[socket.socket] = []
+
 
 def choose(count: int) -> list[int]:
-    """Distinct free ports, from one allocation: all are held until all are chosen."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+    """Distinct free ports for servers of this machine.
+
+    They stay bound here, without listening, until this process ends: the system gives them to nobody else that asks for any, also while
+    a server is not started yet or is down. A server that reuses addresses or ports can bind them, and all servers of a pod do.
+    """
+    kept = [socket.socket() for _ in range(count)]
+    for one in kept:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.bind((HOST, 0))
+    _chosen.extend(kept)
+    return [int(one.getsockname()[1]) for one in kept]
 
 
 def is_free(port: int) -> bool:

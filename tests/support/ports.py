@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 _kept: list[socket.socket] = []
 """Bound until this process ends, and never listening. The system gives such a port to nobody who asks for any, so tests that run at once
-get different ones, also while a server is not started yet or is down. A server that reuses addresses, as all do here, can bind it.
+get different ones, also while a server is not started yet or is down. A server that reuses addresses or ports, as all do here, can bind it.
 """
 
 
@@ -17,7 +17,9 @@ def free(count: int = 1) -> list[int]:
     found = []
     for _ in range(count):
         kept = socket.socket()
+        # The one for a server that listens there alone, the other for those that share it.
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         kept.bind(("127.0.0.1", 0))
         _kept.append(kept)
         found.append(int(kept.getsockname()[1]))

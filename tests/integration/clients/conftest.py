@@ -25,4 +25,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("clients")) as stack:
         shutil.copy(MODELS / "mnist-svm.joblib", stack.claim)
         stack.apply(service(MODEL, "mnist-svm.joblib"))
+        # Loaded, not only known: a client that asks whether it is ready does not have it loaded.
+        assert stack.digit(MODEL) == 8
         yield stack
