@@ -190,7 +190,7 @@ class Journey:
         elif copy is not None and not pod.cache.down:
             found.coming.append((copy.created, me))
         if found.ready:
-            chosen = lighter(found.ready, self._pods, draw)
+            chosen = lighter(found.ready, self._pods, now, draw)
         elif found.coming:
             chosen = min(found.coming)[1]
         else:
@@ -203,7 +203,7 @@ class Journey:
         """Whether no other copy is to be looked at."""
         if len(record.copies) < 2 and (self._pods.me in record.copies or not record.copies):
             return True
-        return self._purpose.hop is not None or (self._purpose.balanced and serves)
+        return self._purpose.hop is not None or (self._purpose.balanced and serves and not self._view.pod.leaving)
 
     def _here(self, record: ModelRecord, now: Millis) -> Step:
         """Serves from the copy here, or waits for it."""

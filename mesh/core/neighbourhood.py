@@ -17,6 +17,10 @@ INTENTION = Millis(10 * SECOND)
 """How long calls follow a pod that was chosen for a model without the registry showing the copy there: two timeouts of a write."""
 
 
+WORD = Millis(3 * SECOND)
+"""How long a pod's word of its load counts. A pod once busy would else be passed over for good: only a call to it brings another word."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Intention:
     pod: PodId
@@ -30,12 +34,13 @@ class _Busy:
     own: int = 0
     reported: int = 0
     own_then: int = 0
+    at: Millis = Millis(0)
     turn: int = 0
     lru_time: Millis = Millis(0)
 
-    @property
-    def calls(self) -> int:
-        return self.own + max(0, self.reported - self.own_then)
+    def calls(self, now: Millis) -> int:
+        """All of them, as far as is known."""
+        return self.own + (max(0, self.reported - self.own_then) if now - self.at < WORD else 0)
 
 
 class Neighbourhood:
@@ -103,16 +108,16 @@ class Neighbourhood:
         if busy is not None and busy.own > 0:
             busy.own -= 1
 
-    def reported(self, pod: PodId, load: Load, _now: Millis) -> None:
+    def reported(self, pod: PodId, load: Load, now: Millis) -> None:
         """A pod said how busy it is; the call that brought the word counts neither there nor here."""
         busy = self._busy.setdefault(pod, _Busy())
-        busy.reported, busy.own_then = load.calls, max(0, busy.own - 1)
+        busy.reported, busy.own_then, busy.at = load.calls, max(0, busy.own - 1), now
         busy.lru_time = load.lru_time
 
-    def calls(self, pod: PodId) -> int:
-        """Calls that run on a pod, as far as is known: this pod's own, and those of others when it last told."""
+    def calls(self, pod: PodId, now: Millis) -> int:
+        """Calls that run on a pod, as far as is known: this pod's own, and those of others when it last told, if that was just now."""
         busy = self._busy.get(pod)
-        return busy.calls if busy else 0
+        return busy.calls(now) if busy else 0
 
     def turn(self, pod: PodId) -> int:
         """A number that grows with each call: the smaller, the longer ago a pod was last chosen."""

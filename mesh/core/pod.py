@@ -133,7 +133,7 @@ class Pod:
     def load(self, rpm: int) -> Load:
         """How busy this pod is."""
         oldest = self.cache.recency.oldest()
-        return Load(self.pods.calls(self.id), rpm, oldest.last_used if oldest else Millis(0))
+        return Load(self.pods.calls(self.id, self.cache.now), rpm, oldest.last_used if oldest else Millis(0))
 
     def figures(self, identity: InstanceRecord) -> InstanceRecord:
         """What there is to tell of this pod: an unchanging part, with what changes filled in."""

@@ -164,7 +164,7 @@ def test_of_ready_copies_the_less_busy_serves_and_of_equals_the_one_chosen_longe
     assert forwarded(mesh.next(mesh.journey())) == (Kind.HIT, A)
     pods.ended(A)
     pods.ended(B)
-    assert pods.calls(B) == 5
+    assert pods.calls(B, mesh.now) == 5
     pods.reported(B, Load(calls=0), mesh.now)
     assert forwarded(mesh.next(mesh.journey())) == (Kind.HIT, A)
 

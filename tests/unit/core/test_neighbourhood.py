@@ -11,7 +11,7 @@ from mesh.core.balancing import lighter
 from mesh.core.hops import Load
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import NEVER, InstanceRecord
-from mesh.core.neighbourhood import INTENTION, Neighbourhood
+from mesh.core.neighbourhood import INTENTION, WORD, Neighbourhood
 from mesh.core.records import ModelRecord
 from mesh.core.units import Millis, Units
 from tests.unit.core.stage import HERE, INFO
@@ -46,21 +46,29 @@ def test_a_pod_is_put_aside_until_it_answers_or_goes() -> None:
 
 def test_load_is_ones_own_calls_and_those_of_others_when_the_pod_last_told() -> None:
     pods = Neighbourhood(HERE)
-    assert (pods.calls(A), pods.turn(A)) == (0, 0)
+    assert (pods.calls(A, NOW), pods.turn(A)) == (0, 0)
     for _ in range(3):
         pods.began(A)
-    assert pods.calls(A) == 3
+    assert pods.calls(A, NOW) == 3
     # Three of ours, one of which has just ended and brought the word, so two of the seven that run are ours.
     pods.reported(A, Load(calls=7), NOW)
     pods.ended(A)
-    assert pods.calls(A) == 7
+    assert pods.calls(A, NOW) == 7
     pods.began(A)
-    assert pods.calls(A) == 8
+    assert pods.calls(A, NOW) == 8
     pods.ended(B)
     pods.ended(A)
     pods.instance_changed(A, None)
     pods.ended(A)
-    assert pods.calls(A) == 0
+    assert pods.calls(A, NOW) == 0
+
+
+def test_a_word_of_much_load_is_not_believed_for_ever() -> None:
+    pods = Neighbourhood(HERE)
+    pods.began(A)
+    pods.reported(A, Load(calls=7), NOW)
+    assert pods.calls(A, Millis(NOW + WORD - 1)) == 8
+    assert pods.calls(A, Millis(NOW + WORD)) == 1, "this pod knows of its own call without being told"
 
 
 def test_an_intention_grows_old() -> None:
@@ -143,7 +151,7 @@ def test_the_chosen_one_of_two_is_never_busier_than_the_other(loads: list[int], 
         drawn.append(data.draw(st.integers(0, below - 1)))
         return drawn[-1]
 
-    chosen = lighter(names, pods, draw)
+    chosen = lighter(names, pods, NOW, draw)
     pair = {names[drawn[0]], names[(drawn[0] + 1 + drawn[1]) % len(names)]} if drawn else {names[0]}
     assert chosen in pair
-    assert pods.calls(chosen) == min(pods.calls(pod) for pod in pair)
+    assert pods.calls(chosen, NOW) == min(pods.calls(pod, NOW) for pod in pair)
