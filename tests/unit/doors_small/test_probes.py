@@ -25,7 +25,7 @@ async def get(port: int, path: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("path", ["/ready", "/ready/"])
-async def test_ready_follows_the_pod_and_says_why_it_is_not(path: str) -> None:
+async def test_ready_follows_the_pod(path: str) -> None:
     why = ["it is starting"]
     door = probes(HOST, 0, lambda: why[0])
     port = await door.start()
