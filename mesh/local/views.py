@@ -111,7 +111,10 @@ async def model_page(supervisor: Supervisor, params: dict[str, str]) -> dict[str
             for copy in answer["copies"]:
                 of_model.setdefault(copy.pop("model"), []).append(copy)
         for model in page["models"]:
-            model["copies"] = _own_words(model["copies"], of_model.get(model["id"], []))
+            own = of_model.get(model["id"], [])
+            model["copies"] = _own_words(model["copies"], own)
+            # Written to the registry lazily; whoever serves it knows better.
+            model["last_used_ms"] = max([model["last_used_ms"], *(copy["last_used_ms"] for copy in own)])
     return page
 
 

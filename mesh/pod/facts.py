@@ -120,7 +120,14 @@ class Facts:
         record = self._registry.aliases.get(AliasId(name))
         if record is None:
             return None
-        return {"id": name, "active": record.active, "target": record.target, "owner": record.owner, "failed": record.failed}
+        return {
+            "id": name,
+            "active": record.active,
+            "target": record.target,
+            "owner": record.owner,
+            "failed": record.failed,
+            "cause": record.cause or None,
+        }
 
     def _summary(self, model: ModelId) -> Json:
         pod, record = self._conductor.pod, self._registry.models[model]
@@ -168,6 +175,7 @@ class Facts:
             "pod": self._conductor.pod.id,
             "state": copy.state.value,
             "since_ms": copy.since,
+            "last_used_ms": copy.last_used,
             "weight_bytes": bytes_of(copy.weight),
             "calls": copy.calls,
             "waiting": copy.waiting,

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mesh.cli.client import Control
 from mesh.local import environments, ports
+from mesh.local.state import DataFolder
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 BODY = EXAMPLES / "walkthrough" / "bodies" / "sklearn-mnist.infer.json"
@@ -69,9 +71,15 @@ class Shell:
         """The answer of a command with `-o json`."""
         return json.loads(self.ok(*arguments, "-o", "json"))
 
+    def ask(self, path: str, **params: str) -> Any:
+        """What the control socket answers, where the commands ask too: each of them takes a second to start."""
+        running = DataFolder.at(self.data).running()
+        assert running
+        return Control(running).get(path, **params)
+
     def process(self, name: str) -> dict[str, Any]:
         """One process of the mesh."""
-        return next(one for one in self.json("status")["processes"] if one["name"] == name)
+        return next(one for one in self.ask("status")["processes"] if one["name"] == name)
 
     def digit(self, *options: str) -> Any:
         """What the walkthrough's model says."""
