@@ -1,4 +1,8 @@
-"""Aliases ("virtual models"): where they point, and how they are switched without a call noticing (reference 1.9)."""
+"""Aliases ("virtual models"): where they point, and how they are switched without a call noticing (reference 1.9).
+
+ModelMesh switches at once when nothing holds the active model. Here that holds unless the target is to be loaded now and the active
+model has not failed: it would load on demand, and a target that turns out to be broken must not have taken its place by then.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from dataclasses import dataclass
 
 from mesh.core.edits import Transaction
 from mesh.core.errors import Conflict, Malformed, MeshError, Referenced, Unknown
-from mesh.core.ids import AliasId, ModelId
+from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.policy import AGE_ON_LOAD, AGE_ON_REGISTER
 from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.units import Millis
@@ -23,6 +27,7 @@ class SetAlias:
         expected: refuse unless this is the present target.
         owner: checked if given.
         default_owner: of an alias made without one.
+        live: pods whose copies of the target count; None is all.
     """
 
     alias: AliasId
@@ -36,6 +41,7 @@ class SetAlias:
     expected: ModelId | None = None
     owner: str = ""
     default_owner: str = ""
+    live: frozenset[PodId] | None = None
 
     def apply(self, records: Transaction) -> MeshError | None:
         """Checks in the order that ModelMesh has, then writes alias, target and what loses its reference."""
@@ -82,11 +88,18 @@ class SetAlias:
     def _pointed(self, records: Transaction, before: AliasRecord | None) -> AliasRecord:
         if before is None:
             return AliasRecord(self.target, self.target, self.owner or self.default_owner)
-        active = records.model(before.active)
-        target = records.model(self.target)
-        copies = len(active.copies) if active else 0
-        at_once = self.force or copies == 0 or (copies == 1 and target is not None and bool(target.ready))
-        return before.with_(active=self.target if at_once else before.active, target=self.target, failed=False)
+        at_once = self._at_once(records.model(before.active), records.model(self.target))
+        active = self.target if at_once else before.active
+        return before.with_(active=active, target=self.target, failed=False, cause="")
+
+    def _at_once(self, active: ModelRecord | None, target: ModelRecord | None) -> bool:
+        """Whether calls may go to the target before the leader has had it loaded."""
+        if self.force or active is None:
+            return True
+        ready = [pod for pod in target.ready if self.live is None or pod in self.live] if target else []
+        if ready and len(ready) >= len(active.copies):
+            return True
+        return not active.copies and (not self.load_now or bool(active.failed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +121,13 @@ class DeleteAlias:
 
 @dataclass(frozen=True, slots=True)
 class EndTransition:
-    """Sends calls to the target, or notes that it could not be loaded. Without effect if the alias was pointed elsewhere meanwhile."""
+    """Sends calls to the target, or notes why it could not be loaded. Without effect if the alias was pointed elsewhere meanwhile."""
 
     alias: AliasId
     active: ModelId
     target: ModelId
     loaded: bool
+    cause: str = ""
 
     def apply(self, records: Transaction) -> MeshError | None:
         """Never refuses."""
@@ -121,11 +135,69 @@ class EndTransition:
         if before is None or (before.active, before.target) != (self.active, self.target):
             return None
         if not self.loaded:
-            if not before.failed:
-                records.put_alias(self.alias, before.with_(failed=True))
+            blocked = before.with_(failed=True, cause=self.cause)
+            if before != blocked:
+                records.put_alias(self.alias, blocked)
             return None
-        records.put_alias(self.alias, before.with_(active=self.target, failed=False))
+        records.put_alias(self.alias, before.with_(active=self.target, failed=False, cause=""))
         _move_references(records, before, records.alias(self.alias))
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    """Somebody asks for the target once more: that it failed to load is forgotten, on every pod."""
+
+    alias: AliasId
+    target: ModelId
+
+    def apply(self, records: Transaction) -> MeshError | None:
+        """Never refuses; the pods find their failures gone from the record."""
+        model, alias = records.model(self.target), records.alias(self.alias)
+        if model is not None and (model.failed or model.failures):
+            records.put_model(self.target, model.with_(failed={}, failures={}))
+        if alias is not None and alias.target == self.target and alias.failed:
+            records.put_alias(self.alias, alias.with_(failed=False, cause=""))
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAlias:
+    """Changes nothing: with it the mirror shows the alias as it stands in the store."""
+
+    alias: AliasId
+
+    def apply(self, records: Transaction) -> MeshError | None:
+        """Reads."""
+        records.alias(self.alias)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectReferences:
+    """Sets a model's number of references to what points at it; one without any goes if it was made so.
+
+    Whoever points an alias at a model changes the model's number in the same transaction. So if the number is still the one that was
+    seen, and what was seen to point at the model still does, nothing else can.
+
+    Attributes:
+        seen: the number that was found wrong.
+        aliases: all that were seen to point at the model.
+    """
+
+    model: ModelId
+    seen: int
+    aliases: frozenset[AliasId]
+
+    def apply(self, records: Transaction) -> MeshError | None:
+        """Without effect if anything has changed."""
+        record = records.model(self.model)
+        pointing = (records.alias(alias) for alias in sorted(self.aliases))
+        if record is None or record.refs != self.seen:
+            return None
+        if all(alias is not None and self.model in (alias.active, alias.target) for alias in pointing):
+            gone = not self.aliases and record.auto_delete
+            records.put_model(self.model, None if gone else record.with_(refs=len(self.aliases)))
         return None
 
 

@@ -55,13 +55,22 @@ class ModelRecord:
 
 @dataclass(frozen=True, slots=True)
 class AliasRecord:
-    """One alias ("virtual model"). In transition while `active` and `target` differ."""
+    """One alias ("virtual model"). In transition while `active` and `target` differ.
+
+    Attributes:
+        active: calls go there.
+        target: they are to go there as soon as it is loaded.
+        owner: who may change it; empty is anybody.
+        failed: the target could not be loaded.
+        cause: why not. Our addition; ModelMesh skips it.
+    """
 
     active: ModelId
     target: ModelId
     owner: str = ""
     failed: bool = False
     unknown: Json = field(default_factory=dict)
+    cause: str = ""
 
     @property
     def in_transition(self) -> bool:
@@ -74,7 +83,7 @@ class AliasRecord:
 
 
 _MODEL_FIELDS = frozenset({"type", "encKey", "mPath", "instanceIds", "ready", "failedIn", "fails", "refs", "autoDel", "lu", "lul"})
-_ALIAS_FIELDS = frozenset({"o", "amid", "tmid", "failed"})
+_ALIAS_FIELDS = frozenset({"o", "amid", "tmid", "failed", "cause"})
 _ABSENT_TYPE = "NLCLASSIFIER"
 """What a record without a type means to ModelMesh."""
 
@@ -123,7 +132,14 @@ def model_from_json(data: Any) -> ModelRecord:
 
 def alias_to_json(record: AliasRecord) -> dict[str, Any]:
     """The record as JSON; empty fields are left out."""
-    data = {**record.unknown, "o": record.owner, "amid": record.active, "tmid": record.target, "failed": record.failed}
+    data = {
+        **record.unknown,
+        "o": record.owner,
+        "amid": record.active,
+        "tmid": record.target,
+        "failed": record.failed,
+        "cause": record.cause,
+    }
     return {name: value for name, value in data.items() if value or name in record.unknown}
 
 
@@ -136,7 +152,9 @@ def alias_from_json(data: Any) -> AliasRecord:
     try:
         unknown = {name: value for name, value in data.items() if name not in _ALIAS_FIELDS}
         active, target = ModelId(str(data["amid"])), ModelId(str(data["tmid"]))
-        return AliasRecord(active, target, str(data.get("o", "")), bool(data.get("failed", False)), unknown)
+        return AliasRecord(
+            active, target, str(data.get("o", "")), bool(data.get("failed", False)), unknown, cause=str(data.get("cause", ""))
+        )
     except (AttributeError, KeyError, TypeError) as error:
         raise Malformed(f"alias record is not what ModelMesh writes: {error}") from None
 

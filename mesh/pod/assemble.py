@@ -31,6 +31,7 @@ from mesh.pod.loads import Loads
 from mesh.pod.management import Management
 from mesh.pod.membership import Membership
 from mesh.pod.peers import Peers
+from mesh.pod.references import ReferenceKeeper
 from mesh.pod.serve import CallServer
 from mesh.pod.targets import Targets
 from mesh.pod.transitions import Transitions
@@ -157,7 +158,7 @@ def _join(settings: Settings, metrics: Metrics, registry: Registry, runtime: Run
     view = View(pod, registry.models, lambda: membership.record(), rollout.outdated)
     peers = Peers(pod.id, pod.pods, settings, conductor.now)
     loads = Loads(conductor, view, peers)
-    transitions = Transitions(conductor, registry)
+    transitions = Transitions(pod.id, conductor, registry, loads)
     management = Management(conductor, registry, loads, transitions, default_owner=settings.default_alias_owner)
     serving_address = address(settings.serving_port, settings.serving_socket) or runtime.address
     admission = Admission(settings.max_calls, settings.max_held)
@@ -184,6 +185,7 @@ def _join(settings: Settings, metrics: Metrics, registry: Registry, runtime: Run
         *(serving, peers, loads, management, facts, metrics, conductor, hands, transitions, registry, runtime, admission, membership)
     )
     _watch_files(settings, living, pod, targets)
+    living.run(ReferenceKeeper(registry, conductor).keep())
     metrics.gauges_from(lambda: _gauges(conductor, census))
     return living
 

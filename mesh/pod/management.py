@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from mesh.core.aliases import DeleteAlias, SetAlias
-from mesh.core.copies import SERVING
+from mesh.core.aliases import DeleteAlias, SetAlias, TryAgain
 from mesh.core.edits import MODEL_NOT_FOUND, CreateModel, DeleteModel, Edit
 from mesh.core.errors import Malformed, MeshError, Unknown
 from mesh.core.events import FailureCleared
@@ -19,6 +18,7 @@ from mesh.core.names import resolve_name
 from mesh.core.policy import AGE_ON_LOAD, AGE_ON_REGISTER
 from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.status import AliasState, AliasStatus, ModelState, ModelStatus, alias_state, model_status
+from mesh.core.transitions import Living
 from mesh.core.units import Millis
 from mesh.pod.conductor import Conductor
 from mesh.pod.loads import Loads
@@ -46,6 +46,7 @@ class Management:
     def __init__(self, conductor: Conductor, registry: Registry, loads: Loads, transitions: Transitions, *, default_owner: str) -> None:
         self._conductor, self._registry, self._loads, self._transitions = conductor, registry, loads, transitions
         self._default_owner = default_owner
+        self._living = Living(conductor.pod.id, registry.instances)
         self._names: list[str] | None = None
         self._accepting = False
         registry.listen(self._model_changed, self._alias_changed)
@@ -95,9 +96,25 @@ class Management:
             Malformed: the id is empty.
         """
         self._need(model)
-        pod, record = self._conductor.pod, self._registry.models.get(ModelId(model))
-        refusal = pod.refusal(ModelId(model), record.info, self._conductor.now()) if record else None
-        return model_status(record, pod.id, pod.copy(ModelId(model)), pod.cache.failures.of(ModelId(model)), refusal)
+        return self._status(ModelId(model), self._registry.models.get(ModelId(model)))
+
+    def _status(self, model: ModelId, record: ModelRecord | None) -> ModelStatus:
+        """Copies on pods that are gone, or of another kind, serve nobody who asks here."""
+        pod = self._conductor.pod
+        refusal = None
+        if record is not None:
+            serving = self._living.serve(record.copies)
+            record = record.with_(copies={pod: at for pod, at in record.copies.items() if pod in serving})
+            refusal = self._unfit(record.info)
+        return model_status(record, pod.id, pod.copy(model), pod.cache.failures.of(model), refusal)
+
+    def _unfit(self, info: ModelInfo) -> MeshError | None:
+        """Why no pod of the mesh can hold a model; None if one can."""
+        pod = self._conductor.pod
+        refusal = pod.constraints.refusal(info.type, pod.labels)
+        if refusal is None or any(pod.constraints.refusal(info.type, other.labels) is None for _, other in pod.pods.others()):
+            return None
+        return refusal
 
     async def ensure_loaded(self, model: str, *, last_used: int = 0, sync: bool = False) -> ModelStatus:
         """Has a model loaded and marks it as used then.
@@ -153,12 +170,15 @@ class Management:
             raise Malformed("Must provide targetModelId")
         before = self._registry.aliases.get(edit.alias)
         was = self._registry.models.get(before.active) if before else None
-        await self._change(edit if edit.owner or edit.default_owner else _owned(edit, self._default_owner))
+        owner = edit.default_owner or self._default_owner
+        await self._change(replace(edit, default_owner=owner, live=self._living.serve((self._living.me, *self._living.instances))))
         if retry:
+            await self._change(TryAgain(edit.alias, edit.target))
             self._conductor.tell(FailureCleared(edit.target))
         record = self._registry.aliases.get(edit.alias)
         if record is not None and record.in_transition:
-            await self._transitions.follow(edit.alias, record, wait=TRANSITION_WAIT if sync else None, afresh=retry)
+            if sync:
+                await self._transitions.follow(edit.alias, edit.target, TRANSITION_WAIT)
         elif edit.load_now or (was is not None and was.copies and before is not None and before.active != edit.target):
             last_used = max(was.last_used if was else 0, self._conductor.now() - AGE_ON_LOAD)
             await self._load(edit.target, Millis(last_used), sync=sync and edit.info is not None)
@@ -181,11 +201,17 @@ class Management:
         record = self._registry.aliases.get(AliasId(alias))
         if record is None or (owner and owner != record.owner):
             return AliasStatus(AliasState.NOT_FOUND)
-        target = self.status(record.target) if record.in_transition else None
-        if target is not None and target.state is ModelState.NOT_LOADED:
-            # The transition is about to have it loaded.
-            target = ModelStatus(ModelState.LOADING)
+        target = self._target_status(record) if record.in_transition else None
         return AliasStatus(alias_state(record), record.active, record.target, record.owner, self.status(record.active), target)
+
+    def _target_status(self, record: AliasRecord) -> ModelStatus:
+        """Without a copy or a failure to tell of, what blocks the transition, or that it is about to have the model loaded."""
+        status = self.status(record.target)
+        if status.state is not ModelState.NOT_LOADED:
+            return status
+        if record.failed:
+            return ModelStatus(ModelState.LOADING_FAILED, (record.cause,) if record.cause else ())
+        return ModelStatus(ModelState.LOADING)
 
     # The directory that doors ask
 
@@ -224,16 +250,17 @@ class Management:
         return found
 
     def _listed(self, name: str, model: ModelId) -> Listed:
-        pod, record = self._conductor.pod, self._registry.models[model]
-        copy = pod.copy(model)
-        if copy is not None and copy.state in SERVING:
-            return Listed(name, "", "READY", "")
-        if copy is not None:
-            return Listed(name, "", "LOADING", copy.state.value)
-        refusal = pod.refusal(model, record.info, self._conductor.now())
-        return (
-            Listed(name, "", "UNAVAILABLE", refusal.message) if refusal else Listed(name, "", "READY", "not resident, will load on demand")
-        )
+        status = self._status(model, self._registry.models[model])
+        match status.state:
+            case ModelState.LOADED:
+                return Listed(name, "", "READY", "")
+            case ModelState.LOADING:
+                copy = self._conductor.pod.copy(model)
+                return Listed(name, "", "LOADING", copy.state.value if copy is not None else "loading on another pod")
+            case ModelState.LOADING_FAILED:
+                return Listed(name, "", "UNAVAILABLE", status.errors[0] if status.errors else "its load failed")
+            case _:
+                return Listed(name, "", "READY", "not resident, will load on demand")
 
     # The registry
 
@@ -253,7 +280,3 @@ class Management:
     def _need(model: str) -> None:
         if not model:
             raise Malformed("must provide non-empty modelId")
-
-
-def _owned(edit: SetAlias, owner: str) -> SetAlias:
-    return replace(edit, default_owner=owner)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.aliases import DeleteAlias, EndTransition, SetAlias
+from mesh.core.aliases import DeleteAlias, EndTransition, ReadAlias, SetAlias, TryAgain
 from mesh.core.errors import Conflict, Malformed, MeshError, Referenced, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.policy import AGE_ON_LOAD, AGE_ON_REGISTER
-from mesh.core.records import AliasRecord, ModelInfo
+from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.units import Millis
 from tests.unit.core.records import Tables
 
@@ -77,17 +77,38 @@ def test_a_target_inherits_how_recently_the_active_model_was_used() -> None:
     assert tables.models["m2"].last_used == 77
 
 
-def test_a_target_that_serves_already_is_switched_to_at_once() -> None:
+def test_a_target_that_serves_as_widely_as_the_active_model_is_switched_to_at_once() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    loaded(tables, "m1", copies=2)
+    tables.models["m2"] = ModelRecord(INFO)
+    loaded(tables, "m2", copies=1)
+    point(tables, "m2")
+    assert tables.aliases["a"].active == "m1", "one copy is fewer than two"
+    loaded(tables, "m2", copies=2)
+    point(tables, "m1")
+    point(tables, "m2", live=frozenset({PodId("pod0")}))
+    assert tables.aliases["a"].active == "m1", "a copy on a pod that is gone does not count"
+    point(tables, "m1")
+    point(tables, "m2", live=frozenset({PodId("pod0"), PodId("pod1")}))
+    assert tables.aliases["a"].active == "m2"
+    assert refs(tables) == {"m2": 1}
+
+
+def test_an_evicted_model_keeps_its_place_until_the_target_that_is_to_be_loaded_now_serves() -> None:
     tables = Tables()
     point(tables, "m1")
     point(tables, "m2", load_now=True)
-    loaded(tables, "m2")
+    assert (tables.aliases["a"].active, tables.aliases["a"].target) == ("m1", "m2")
+
+
+def test_a_model_that_failed_to_load_keeps_no_place() -> None:
+    tables = Tables()
     point(tables, "m1")
-    loaded(tables, "m1")
+    tables.models["m1"] = tables.models["m1"].with_(failed={POD: NOW}, failures={POD: "broken"})
+    point(tables, "m2", load_now=True)
     assert tables.aliases["a"].active == "m2"
-    point(tables, "m1")
-    assert tables.apply(EndTransition(A, ModelId("m2"), ModelId("m1"), loaded=True)) is None
-    assert tables.aliases["a"].active == "m1"
+    assert refs(tables) == {"m2": 1}
 
 
 def test_force_switches_at_once() -> None:
@@ -160,11 +181,38 @@ def test_a_target_that_does_not_load_leaves_the_old_one_serving() -> None:
     point(tables, "m1")
     loaded(tables, "m1")
     point(tables, "m2")
-    failed = EndTransition(A, ModelId("m1"), ModelId("m2"), loaded=False)
+    failed = EndTransition(A, ModelId("m1"), ModelId("m2"), loaded=False, cause="no such file")
     tables.apply(failed)
     tables.apply(failed)
-    assert (tables.aliases["a"].active, tables.aliases["a"].failed) == ("m1", True)
+    alias = tables.aliases["a"]
+    assert (alias.active, alias.failed, alias.cause) == ("m1", True, "no such file")
     assert refs(tables) == {"m1": 1, "m2": 1}
+    point(tables, "m3")
+    alias = tables.aliases["a"]
+    assert (alias.target, alias.failed, alias.cause) == ("m3", False, "")
+
+
+def test_who_tries_again_forgets_the_failures_of_all_pods() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    loaded(tables, "m1")
+    point(tables, "m2")
+    pods = {POD: NOW, PodId("other"): NOW}
+    tables.models["m2"] = tables.models["m2"].with_(failed=pods, failures=dict.fromkeys(pods, "broken"))
+    tables.apply(EndTransition(A, ModelId("m1"), ModelId("m2"), loaded=False, cause="broken"))
+    tables.apply(TryAgain(A, ModelId("m2")))
+    alias, model = tables.aliases["a"], tables.models["m2"]
+    assert (alias.failed, alias.cause, model.failed, model.failures) == (False, "", {}, {})
+    before = dict(tables.models), dict(tables.aliases)
+    assert tables.apply(TryAgain(A, ModelId("m1"))) is None
+    assert tables.apply(TryAgain(AliasId("none"), ModelId("none"))) is None
+    assert before == (tables.models, tables.aliases)
+
+
+def test_reading_an_alias_changes_nothing() -> None:
+    tables = Tables()
+    assert tables.apply(ReadAlias(A)) is None
+    assert (tables.models, tables.aliases) == ({}, {})
 
 
 def test_a_transition_that_was_superseded_or_whose_alias_is_gone_ends_without_effect() -> None:

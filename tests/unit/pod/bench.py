@@ -48,7 +48,7 @@ class Bench:
         self.view = View(self.pod, self.registry.models, lambda: self.pod.figures(InstanceRecord()), lambda _: frozenset())
         self.peers = Peers(self.pod.id, self.pod.pods, Settings(), self.conductor.now)
         self.loads_of_models = Loads(self.conductor, self.view, self.peers)
-        self.transitions = Transitions(self.conductor, self.registry)
+        self.transitions = Transitions(self.pod.id, self.conductor, self.registry, self.loads_of_models)
         self.management = Management(self.conductor, self.registry, self.loads_of_models, self.transitions, default_owner="")
         self.loads: dict[ModelId, CopyId] = {}
         self.unloads: dict[ModelId, CopyId] = {}
