@@ -126,6 +126,7 @@ class Journey:
         hop = purpose.hop
         self._tried: set[Holder] = set(hop.tried) if hop else set()
         self._avoid: set[PodId] = set(purpose.avoid | (hop.avoid if hop else frozenset()))
+        self._without: set[PodId] = set()
         self._tries = 0
         self._healed = False
         self._overloaded = 0
@@ -171,9 +172,9 @@ class Journey:
     # Copies that there are
 
     def _asked_for_a_copy(self, record: ModelRecord, now: Millis) -> Step:
-        """Another pod believes that there is a copy here."""
+        """Another pod believes that there is a copy here; if the runtime forgot it under this very call, there is going to be one again."""
         copy = self._view.pod.copy(self.model)
-        if copy is None:
+        if copy is None and not self._healed:
             return Refuse(NotHere(f"model {self.model} is not on pod {self._pods.me}"))
         return self._here(record, now)
 
@@ -256,7 +257,8 @@ class Journey:
     def _excluded(self, record: ModelRecord, refusal: MeshError | None) -> frozenset[PodId]:
         """Pods that hold it, where it failed, or where this call does not want it."""
         me, pod = self._pods.me, self._view.pod
-        others = {*record.copies, *record.failed} - {me}
+        # A holder that said it has none was right: the record is older than that.
+        others = {*(record.copies.keys() - self._without), *record.failed} - {me}
         here = refusal is not None or pod.cache.down or pod.copy(self.model) is not None
         return frozenset(others | self._avoid | ({me} if here else set()))
 
@@ -341,6 +343,8 @@ class Journey:
     def _exclude(self, pod: PodId, holder: Holder | None, error: MeshError) -> None:
         if holder is not None:
             self._tried.add(holder)
+            if isinstance(error, NotHere):
+                self._without.add(pod)
         if holder is None or isinstance(error, LoadFailed):
             self._avoid.add(pod)
         if self._pods.intended(self.model) == pod:

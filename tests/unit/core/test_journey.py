@@ -21,14 +21,14 @@ from mesh.core.errors import (
     RuntimeUnavailable,
     Unknown,
 )
-from mesh.core.events import LoadWanted, RuntimeLost
+from mesh.core.events import LoadWanted, RuntimeForgot, RuntimeLost
 from mesh.core.hops import Hop, Kind, Load
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.journey import Forward, Journey, Purpose, Refuse, Serve, Step, View, WaitFor
 from mesh.core.records import ModelRecord
 from mesh.core.units import Millis, Units
-from tests.unit.core.stage import HERE, INFO, Stage
+from tests.unit.core.stage import HERE, INFO, Stage, copy_id
 
 M, A, B, C = ModelId("m"), PodId("a"), PodId("b"), PodId("c")
 EARLY, LATE = Millis(100), Millis(200)
@@ -394,6 +394,24 @@ def test_a_holder_that_does_not_have_it_any_more_is_not_asked_again() -> None:
     assert (after.hop.dest, after.hop.tried) == (B, frozenset({(A, EARLY)}))
 
 
+def test_a_holder_that_lost_it_may_load_it_again_before_the_record_shows_that() -> None:
+    mesh = Mesh(A, B)
+    mesh.joins(A, labels=["x"])
+    mesh.stage.pod.constraints = Constraints.parse('{"test": {"required": ["x"]}}')
+    mesh.has(copies={A: EARLY}, ready={A: LATE})
+    journey = mesh.journey()
+    assert journey.failed(mesh.next(journey), NotHere("gone"))
+    assert forwarded(mesh.next(journey)) == (Kind.LOAD, A)
+
+
+def test_a_holder_that_does_not_answer_is_not_to_load_it() -> None:
+    mesh = Mesh(A)
+    mesh.has(copies={A: EARLY}, ready={A: LATE})
+    journey = mesh.journey()
+    assert journey.failed(mesh.next(journey), PeerUnavailable("away"))
+    assert isinstance(mesh.next(journey), WaitFor)
+
+
 def test_a_copy_that_was_loaded_anew_is_another_holder() -> None:
     mesh = Mesh(A)
     mesh.has(copies={A: EARLY}, ready={A: LATE})
@@ -467,6 +485,16 @@ def test_a_call_for_a_copy_that_loads_here_waits_for_it_and_for_a_ready_one_is_s
     step = mesh.next(journey)
     assert isinstance(step, Serve)
     assert journey.failed(step, RuntimeUnavailable("away")) is False
+
+
+def test_a_copy_that_the_runtime_forgot_is_loaded_again_for_the_call_that_met_it() -> None:
+    mesh = Mesh(A)
+    mesh.loads_here()
+    journey = mesh.journey(asked(Kind.HIT))
+    assert isinstance(mesh.next(journey), Serve)
+    assert journey.again()
+    mesh.stage.tell(RuntimeForgot(copy_id("m#1")))
+    assert isinstance(mesh.next(journey), WaitFor)
 
 
 def test_a_call_to_load_a_model_loads_it_here_and_its_failure_goes_back() -> None:
