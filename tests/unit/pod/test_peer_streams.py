@@ -171,11 +171,11 @@ async def test_a_message_that_the_ingress_refuses_ends_the_stream_at_both_ends(p
 
 
 async def test_a_deadline_ends_a_stream_at_both_ends(pods: Pods) -> None:
-    call = talk(pods, None, timeout=0.5)
-    await call.write(b"a")
+    call = talk(pods, endless(b"a"), timeout=0.5)
     assert (await refused(_drain(call))).code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await becomes(lambda: pods.server.running == 0)
-    await becomes(lambda: pods.around.running == {HOLDER: 0})
+    # On a slow machine the deadline may have passed before the call left the ingress.
+    await becomes(lambda: not any(pods.around.running.values()), f"no call is left: {pods.around.running}")
     assert pods.around.put_aside == 0
 
 
