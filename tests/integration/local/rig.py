@@ -28,6 +28,7 @@ class Shell:
     rest: int
     extra: dict[str, str] = field(default_factory=dict)
     cwd: Path | None = None
+    _control: Control | None = None
 
     @classmethod
     def fresh(cls, folder: Path) -> Shell:
@@ -75,7 +76,9 @@ class Shell:
         """What the control socket answers, where the commands ask too: each of them takes a second to start."""
         running = DataFolder.at(self.data).running()
         assert running
-        return Control(running).get(path, **params)
+        if self._control is None or self._control.context != running:
+            self._control = Control(running)
+        return self._control.get(path, **params)
 
     def process(self, name: str) -> dict[str, Any]:
         """One process of the mesh."""

@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from mesh.cli import output
 from mesh.cli.app import app
 from mesh.settings import describe
+from tests.support import ports
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +43,17 @@ def test_without_a_mesh_every_command_says_how_to_start_one(tmp_path: Path) -> N
         (["up", "--pvc", "../x=/tmp"], "it reads --pvc NAME=DIR"),
         (["environment", "make", "none"], "there is no environment 'none'"),
         (["up", "--grpc-port", "70000"], "--grpc-port"),
+        (["up", "--pods", "0"], "--pods"),
+        (["up", "--pods", "x"], "--pods"),
+        (["up", "--pods", "101"], "--pods"),
+        (["up", "--store", "http://localhost:2379"], "--store http://localhost:2379: "),
+        (["up", "--store", "etcd://"], "it names no endpoint"),
+        (["up", "--store", "localhost:2379"], "it reads --store etcd://HOST:PORT"),
+        (["up", "--store", "zookeeper:localhost:2181"], "ZooKeeper is not supported; move the registry to etcd"),
+        (["up", "--store", "etcd:nowhere.json"], "there is no file nowhere.json"),
+        (["get", "pods", "--pod", "pod-0"], "--pod is for models"),
+        (["get", "isvc", "--state", "ready"], "--state is for models and pods"),
+        (["get", "models", "--state", "lost"], "there is no such state of a model; there are NOT_FOUND"),
         (["frobnicate"], "No such command"),
     ],
 )
@@ -89,3 +101,20 @@ def test_sizes_and_moments_read_like_a_persons() -> None:
     moments = [output.moment(millis + shift * 1000, lambda: now) for shift in (-5, 10, -7200, -86400 * 3)]
     assert moments == ["11:59:55 (5 s ago)", "12:00:10 (in 10 s)", "10:00:00 (2 h ago)", "2025-12-29 12:00:00 (3 d ago)"]
     assert output.moment(None) == output.moment(0) == "-"
+
+
+def test_a_store_that_does_not_answer_is_told_before_anything_is_made_or_started(tmp_path: Path) -> None:
+    (port,) = ports.free(1)
+    result = mesh("up", "--pods", "2", "--store", f"etcd://127.0.0.1:{port}", "--data", str(tmp_path / "data"))
+    assert result.exit_code == 1
+    assert f"--store etcd://127.0.0.1:{port}: Problem connecting to etcd: etcd at 127.0.0.1:{port}" in result.stderr
+    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "MESH_CACHE").exists()
+
+
+def test_an_etcd_that_cannot_be_made_keeps_several_pods_from_starting_and_says_where(tmp_path: Path) -> None:
+    (tmp_path / "MESH_CACHE").write_text("a file where a folder should be")
+    result = mesh("up", "--pods", "2", "--data", str(tmp_path / "data"))
+    assert result.exit_code == 1
+    assert "the environment etcd cannot be made in" in result.stderr
+    assert str(tmp_path / "MESH_CACHE") in result.stderr
