@@ -412,6 +412,17 @@ def test_a_holder_that_does_not_answer_is_not_to_load_it() -> None:
     assert isinstance(mesh.next(journey), WaitFor)
 
 
+def test_what_went_wrong_is_told_rather_than_that_a_copy_is_gone() -> None:
+    mesh = Mesh(A, B)
+    mesh.view.pod.leaving = True
+    mesh.has(copies={A: EARLY, B: EARLY}, ready={A: LATE, B: LATE})
+    journey = mesh.journey(Purpose(avoid=frozenset({HERE})))
+    assert journey.failed(mesh.next(journey), RuntimeUnavailable("out of order"))
+    assert journey.failed(mesh.next(journey), NotHere("gone"))
+    mesh.view.pods.instance_changed(B, None)
+    assert refused(mesh.next(journey)).message == "out of order"
+
+
 def test_a_copy_that_was_loaded_anew_is_another_holder() -> None:
     mesh = Mesh(A)
     mesh.has(copies={A: EARLY}, ready={A: LATE})
