@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from tests.integration.etcd.server import Etcd
+from tests.support import environments
 from tests.support.client import Client
+from tests.support.cluster import Cluster, a_cluster, chosen_places
 from tests.support.mesh import Mesh, RuntimeProcess, a_mesh
 from tests.support.runtime_state import MIB, Behaviour
+
+ROOM = Behaviour(capacity=64 * 1024 * MIB)
+"""Nothing is ever evicted here."""
+
+
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    """Shared by meshes of different names."""
+    server = Etcd(environments.made("etcd"), tmp_path_factory.mktemp("etcd"))
+    server.start()
+    yield server
+    server.stop()
+
+
+_services = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def service() -> Callable[[], str]:
+    """Names of meshes that no other test uses."""
+    return lambda: f"mesh{next(_services)}"
+
+
+@pytest.fixture(scope="session")
+def three(tmp_path_factory: pytest.TempPathFactory, etcd: Etcd, service: Callable[[], str]) -> Iterator[Cluster]:
+    """Three pods that stay; a model's type says where it may be."""
+    folder = tmp_path_factory.mktemp("three")
+    with a_cluster(folder, f"etcd:{etcd.address}", 3, service=service(), behaviour=ROOM, environment=chosen_places(3)) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")
 def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """A pod with room for every model of every test that shares it: nothing is ever evicted here."""
-    with a_mesh(tmp_path_factory.mktemp("roomy"), Behaviour(capacity=64 * 1024 * MIB)) as mesh:
+    with a_mesh(tmp_path_factory.mktemp("roomy"), ROOM) as mesh:
         yield mesh
 
 
@@ -54,6 +87,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     used = getattr(item, "funcargs", {}).values()
     if report.failed:
-        for pod in {id(value): value for value in used if isinstance(value, Mesh)}.values():
-            report.sections.append(("logs of the pod", pod.logs()))
+        for pods in {id(value): value for value in used if isinstance(value, Mesh | Cluster)}.values():
+            report.sections.append(("logs of the pods", pods.logs()))
     return report

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,35 @@ from tests.support.client import Client
 from tests.support.mesh import RouterProcess, RuntimeProcess
 from tests.support.runtime_state import Behaviour
 from tests.support.waiting import until
+
+Connect = Callable[[RouterProcess], Client]
+
+
+def chosen_places(size: int) -> dict[str, str]:
+    """A variable of routers after which a model's type says where it may be.
+
+    `on-N` is for pod N alone, `off-N` for all pods but that one, `nowhere` for none, any other type for all.
+    """
+    types = {f"{where}-{number}": {"required": [f"{where}-{number}"]} for where in ("on", "off") for number in range(size)}
+    return {"MM_TYPE_CONSTRAINTS": json.dumps({"nowhere": {"required": ["no-pod"]}, **types})}
+
+
+@dataclass(frozen=True)
+class Special:
+    """What sets one pod apart.
+
+    Attributes:
+        behaviour: script of its runtime; None is that of all.
+        environment: of its router, beside that of all.
+    """
+
+    behaviour: Behaviour | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+ORDINARY = Special()
+MOST = 10
+"""Pods of a cluster that have labels of their own."""
 
 
 @dataclass
@@ -46,6 +76,8 @@ class Cluster:
     service: str
     environment: Mapping[str, str]
     behaviour: Behaviour
+    separate: bool = False
+    connect: Connect = field(default=lambda router: Client.insecure(router.address))
     pods: list[PodProcesses] = field(default_factory=list)
 
     def __getitem__(self, number: int) -> PodProcesses:
@@ -54,11 +86,15 @@ class Cluster:
     def __len__(self) -> int:
         return len(self.pods)
 
-    def add(self, count: int = 1, *, ready: bool = True, environment: Mapping[str, str] | None = None) -> list[PodProcesses]:
-        """Starts further pods, all at once."""
+    def add(
+        self, count: int = 1, *, ready: bool = True, environment: Mapping[str, str] | None = None, each: Sequence[Special] = ()
+    ) -> list[PodProcesses]:
+        """Starts further pods, all at once; `each` has what sets the first ones of them apart."""
         first = len(self.pods)
+        specials = [*each, *[ORDINARY] * (count - len(each))]
+        specials = [replace(one, environment={**(environment or {}), **one.environment}) for one in specials]
         with ThreadPoolExecutor(max(1, count)) as starters:
-            made = list(starters.map(lambda number: self._start(number, ready, environment or {}), range(first, first + count)))
+            made = list(starters.map(lambda number: self._start(number, ready, specials[number - first]), range(first, first + count)))
         self.pods += made
         if ready:
             self.await_all()
@@ -73,31 +109,31 @@ class Cluster:
 
     def start(self, number: int) -> PodProcesses:
         """Starts a pod again that was killed or stopped, under its old name."""
-        self.pods[number] = self._start(number, True, {})
+        self.pods[number] = self._start(number, True, ORDINARY)
         return self.pods[number]
 
-    def _start(self, number: int, ready: bool, environment: Mapping[str, str]) -> PodProcesses:
+    def _start(self, number: int, ready: bool, special: Special) -> PodProcesses:
         folder = self.folder / f"pod-{number}"
         folder.mkdir(exist_ok=True)
         name = f"{self.service}-7f9c4d5b6-pod{number:02}"
-        runtime = RuntimeProcess(folder, self.behaviour)
+        labels = [f"on-{number}", *(f"off-{other}" for other in range(MOST) if other != number)]
+        runtime = RuntimeProcess(folder, special.behaviour or self.behaviour, separate=self.separate)
         given = {
             **runtime.environment,
             "MM_SERVICE_NAME": self.service,
             "KV_STORE": self.store,
             "WKUBE_POD_NAME": name,
             "WKUBE_POD_IPADDR": "127.0.0.1",
+            "MM_LABELS": ",".join(labels),
             **self.environment,
-            **environment,
+            **special.environment,
         }
         try:
             router = RouterProcess(folder, given, ready=ready)
         except BaseException:
             runtime.stop()
             raise
-        return PodProcesses(
-            name[-12:], folder, runtime, router, Client.insecure(router.address) if ready else Client.insecure("127.0.0.1:1")
-        )
+        return PodProcesses(name[-12:], folder, runtime, router, self.connect(router) if ready else Client.insecure("127.0.0.1:1"))
 
     # Asked
 
@@ -109,6 +145,15 @@ class Cluster:
         """Pods that the registry shows for a model, as the first living pod sees it, and since when."""
         living = next(pod for pod in self.pods if pod.router.process.returncode is None)
         return {copy["pod"]: copy["since_ms"] for copy in living.facts(f"models/{model}")["copies"]}
+
+    def held(self, model: str) -> set[int]:
+        """Numbers of the pods that the registry shows for a model."""
+        numbers = {pod.id: number for number, pod in enumerate(self.pods)}
+        return {numbers[pod] for pod in self.holders(model)}
+
+    def calls(self, model: str, method: str = "predict") -> list[int]:
+        """Calls of a model that began on each runtime."""
+        return [len(pod.runtime.seen(method, model)) for pod in self.pods]
 
     def logs(self) -> str:
         return "\n".join(f"--- {pod.id}\n{pod.router.process.tail(40)}" for pod in self.pods)
@@ -129,6 +174,9 @@ def a_cluster(
     service: str,
     behaviour: Behaviour | None = None,
     environment: Mapping[str, str] | None = None,
+    each: Sequence[Special] = (),
+    separate: bool = False,
+    connect: Connect | None = None,
 ) -> Iterator[Cluster]:
     """Pods for as long as the context lasts.
 
@@ -139,10 +187,14 @@ def a_cluster(
         service: name of the mesh; meshes of one store need different ones.
         behaviour: script of each runtime.
         environment: of each router, beside what it needs.
+        each: what sets the first pods apart.
+        separate: whether runtimes serve inference on ports of their own.
+        connect: makes the client of a pod; without it they talk plaintext.
     """
-    cluster = Cluster(folder, store, service, environment or {}, behaviour or Behaviour())
+    cluster = Cluster(folder, store, service, environment or {}, behaviour or Behaviour(), separate)
+    cluster.connect = connect or cluster.connect
     try:
-        cluster.add(size)
+        cluster.add(size, each=each)
         yield cluster
     finally:
         cluster.stop()
