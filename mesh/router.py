@@ -228,10 +228,10 @@ class Router:
         self._started.push_async_callback(self._leave, pod, readiness, door)
 
     async def _leave(self, pod: LivingPod, readiness: Readiness, door: GrpcDoor) -> None:
-        """The first steps of a stop: others learn that nothing new is to come here, they take over the models, and then clients are told."""
+        """The first steps of a stop: others learn that nothing new is to come here, and take over the models; then clients learn it."""
         limit = self._settings.shutdown_timeout / 1000
         self._over = asyncio.get_running_loop().time() + limit
-        drain = Drain(pod.conductor, pod.registry, pod.loads)
+        drain = Drain(pod.conductor, pod.registry, pod.loads, pod.serving.travels)
         await pod.membership.leave()
         await drain.run(max(limit / 2, limit - LAST_STEPS))
         readiness.close()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from mesh.core.copies import SERVING, Copy
 from mesh.core.edits import RemoveCopy
 from mesh.core.errors import MeshError
 from mesh.core.events import PodLeaves
+from mesh.core.ids import ModelId
 from mesh.core.policy import HOUR
 from mesh.pod.conductor import Conductor
 from mesh.pod.loads import Loads
+from mesh.pod.travel import Travels
 from mesh.store.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -19,17 +22,51 @@ log = logging.getLogger(__name__)
 AT_A_TIME = 10
 """Models that are handed over at the same time (reference 0.2, TASK_THREADS)."""
 OVERLAP = 0.5
-"""Seconds in which calls go to the old copy and to the new one, before the old one is taken from the record: pods that have not seen the
-new one yet would find none."""
+"""Seconds in which both copies stand in the record although nobody calls: pods that have not seen the new one yet would find none."""
+LONGEST_OVERLAP = 5.0
+"""Seconds in which the new copy and then the old one should have answered a call."""
 RECENTLY = HOUR
 """A model used longer ago is loaded elsewhere too, but not waited for (reference 0.2, CUTOFF_AGE_MS)."""
 
 
-class Drain:
-    """The end of a pod's part in the mesh."""
+class _Overlap:
+    """The time in which two copies of a model serve."""
 
-    def __init__(self, conductor: Conductor, registry: Registry, loads: Loads) -> None:
+    def __init__(self) -> None:
+        self.called = False
+        self.new_answered = False
+        self.over = asyncio.Event()
+
+    async def end(self) -> None:
+        """Returns when the old copy answered after the new one did, or when there are no calls that could show it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OVERLAP):
+                await self.over.wait()
+        if self.called:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_OVERLAP - OVERLAP):
+                    await self.over.wait()
+
+
+class Drain:
+    """The end of a pod's part in the mesh; sees which copies answer meanwhile."""
+
+    def __init__(self, conductor: Conductor, registry: Registry, loads: Loads, travels: Travels) -> None:
         self._conductor, self._registry, self._loads = conductor, registry, loads
+        self._overlaps: dict[ModelId, _Overlap] = {}
+        travels.witness = self
+
+    def answered_here(self, model: ModelId) -> None:
+        """The old copy answered a call."""
+        if (overlap := self._overlaps.get(model)) is not None:
+            overlap.called = True
+            if overlap.new_answered:
+                overlap.over.set()
+
+    def answered_elsewhere(self, model: ModelId) -> None:
+        """The new copy answered a call."""
+        if (overlap := self._overlaps.get(model)) is not None:
+            overlap.called = overlap.new_answered = True
 
     @property
     def alone(self) -> bool:
@@ -69,7 +106,8 @@ class Drain:
                 log.warning("not handed over; it is served here to the end", extra={"model": copy.id.model, "cause": error.message})
                 return
         if recent:
-            await asyncio.sleep(OVERLAP)
+            overlap = self._overlaps[copy.id.model] = _Overlap()
+            await overlap.end()
         await self._deregister([copy])
 
     async def _deregister(self, copies: list[Copy]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
 from mesh.core.copies import Copy
 from mesh.core.errors import Code, Unknown, Unsupported
@@ -23,6 +24,8 @@ from mesh.wire import fields
 from mesh.wire.call import Answer, Call, Metadata, Target
 from mesh.wire.exchange import Exchange
 from mesh.wire.headers import to_runtime
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ class CallServer:
         log_each: bool,
     ) -> None:
         self._targets, self._runtime, self._exchange, self._peers = targets, runtime, exchange, peers
-        self._travels, self._admission, self._metrics = travels, admission, metrics
+        self.travels, self._admission, self._metrics = travels, admission, metrics
         self._parallel, self._log_each = parallel, log_each
 
     def log_each(self, wanted: bool) -> None:
@@ -108,7 +111,7 @@ class CallServer:
         async def there(hop: Hop) -> Answer:
             return await self._peers.unary(hop, call, payload, remaining(call))
 
-        return await self._travels.go(call, named, Way(here, there, len(payload)))
+        return await self._go(call, named, Way(here, there, len(payload)))
 
     async def _pipe(self, call: Call, named: Named, messages: Requests, served: ServedStream) -> None:
         messages.bind(named)
@@ -129,7 +132,18 @@ class CallServer:
             else:
                 await served.begin(self._peers.stream(hop, call, messages.replay(), remaining(call)))
 
-        await self._travels.go(call, named, Way(here, there, messages.held, served.keep, lambda: messages.replayable))
+        await self._go(call, named, Way(here, there, messages.held, served.keep, lambda: messages.replayable), messages.bind)
+
+    async def _go(self, call: Call, named: Named, way: Way[T], bind: Callable[[Named], None] = lambda _: None) -> T:
+        """Makes a call; one of an alias that was switched while it waited goes on to the new model."""
+        try:
+            return await self.travels.go(call, named, way)
+        except Unknown:
+            again = await self._targets.again(named) if call.hop is None and way.may_repeat() else None
+            if again is None:
+                raise
+            bind(again)
+            return await self._go(call, again, way, bind)
 
     @contextmanager
     def _invoking(self, call: Call, copy: Copy, named: Named) -> Iterator[None]:

@@ -7,12 +7,13 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from mesh.core.copies import Copy
 from mesh.core.errors import Code, DeadlineExceeded, MeshError, Overloaded
 from mesh.core.events import LoadWanted, RuntimeForgot
 from mesh.core.hops import Hop
+from mesh.core.ids import ModelId
 from mesh.core.journey import Forward, Journey, Purpose, Refuse, Serve, View, WaitFor
 from mesh.pod.admission import Admission
 from mesh.pod.conductor import Conductor
@@ -48,6 +49,18 @@ class Way(Generic[T]):
     may_repeat: Callable[[], bool] = lambda: True
 
 
+class Witness(Protocol):
+    """Sees which copies answer."""
+
+    def answered_here(self, model: ModelId) -> None:
+        """This pod's copy answered a call."""
+        ...
+
+    def answered_elsewhere(self, model: ModelId) -> None:
+        """Another pod's copy answered a call that came in here."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Done(Generic[T]):
     """A call's result; without one it is to be looked for another copy."""
@@ -65,6 +78,8 @@ class Travels:
         conductor.watch(self._underway.watch)
         self.calls = 0
         """Calls that began on a copy here, ever."""
+        self.witness: Witness | None = None
+        """Told of answers while this pod hands its models over."""
 
     async def go(self, call: Call, named: Named, way: Way[T]) -> T:
         """Makes a call on some copy of its model.
@@ -101,7 +116,10 @@ class Travels:
                 raise error
             case Forward(hop, holder):
                 with self._admission.hold(way.size) if holder is None else nullcontext():
-                    return _Done(await way.there(hop))
+                    done = _Done(await way.there(hop))
+                if self.witness is not None:
+                    self.witness.answered_elsewhere(hop.model)
+                return done
             case Serve(copy):
                 return await self._use(copy, journey, call, way)
 
@@ -125,6 +143,8 @@ class Travels:
                 if not way.may_repeat():
                     raise error from None
                 return None
+            if self.witness is not None:
+                self.witness.answered_here(copy.id.model)
             if way.keep is not None:
                 way.keep(used.pop_all())
             return _Done(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -152,7 +153,7 @@ class Models:
 class Journal:
     """Every call that the runtime saw, as it began and as it ended, one JSON object a line.
 
-    Fields: `n` (order), `pid`, `call`, `at` (`start` or `end`), `model`, `code` (at the end), `held` (bytes in memory: loading, loaded and
+    Fields: `n` (order), `t` (a clock that all processes share), `pid`, `call`, `at` (`start` or `end`), `model`, `code` (at the end), `held` (bytes in memory: loading, loaded and
     unloading), `loading` (loads running), `running` (calls running on this model), and whatever the call adds.
     """
 
@@ -163,7 +164,7 @@ class Journal:
 
     def note(self, call: str, at: str, model: str = "", **more: Any) -> None:
         models = self._models
-        line = {"n": len(self.lines), "pid": os.getpid(), "call": call, "at": at, "model": model}
+        line = {"n": len(self.lines), "t": time.monotonic_ns(), "pid": os.getpid(), "call": call, "at": at, "model": model}
         line |= {"held": models.held, "loading": len(models.loading), "running": models.running[model], **more}
         self.lines.append(line)
         if self._file:

@@ -1,0 +1,32 @@
+"""Five pods are one cache: models move under load without an error, and no pod's cache is much older than another's."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.integration.etcd.server import Etcd
+from tests.integration.pods.traffic import traffic
+from tests.support.cluster import a_cluster
+from tests.support.runtime_state import MIB, Behaviour
+from tests.support.waiting import until
+
+ROOM_FOR_TEN = Behaviour(capacity=556 * MIB, default_size=50 * MIB, loading_concurrency=2)
+"""A tenth is kept free for unloading, less than one model more."""
+
+
+def test_two_hundred_models_in_room_for_fifty_answer_every_call_and_the_caches_age_alike(etcd: Etcd, tmp_path: Path) -> None:
+    models = [f"model-{number:03}" for number in range(200)]
+    with a_cluster(tmp_path, f"etcd:{etcd.address}", 5, service="zipf", behaviour=ROOM_FOR_TEN) as mesh:
+        for number, model in enumerate(models):
+            mesh[number % 5].client.register(model)
+        with traffic([pod.router.address for pod in mesh.pods], models, zipf=1.0, callers=32) as calls:
+            calls.reaches(6_000)
+            moved = mesh.loads()
+        assert calls.failures == []
+        assert moved > 300, "models moved all the time"
+        assert all(0 < pod.facts()["models"] <= 10 for pod in mesh.pods)
+        now = time.time() * 1000
+        ages = [now - pod.facts()["oldest_used_ms"] for pod in mesh.pods]
+        assert max(ages) < 2 * min(ages), ages
+        until(lambda: sum(pod.facts()["models"] for pod in mesh.pods) == 50, "every place is taken")

@@ -1,0 +1,96 @@
+"""Calls of many models from many clients over all pods, in the background; every failure is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import grpc
+from grpc import aio
+
+from tests.support.client import example, example_grpc, to
+from tests.support.waiting import until
+
+LIMIT = 60.0
+"""Seconds that each call gets."""
+BALANCED = json.dumps(
+    {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": "inference.GRPCInferenceService"}}
+)
+"""gRPC's own balancing with its own health checks: a pod that says that it leaves gets no further calls from such a client."""
+
+
+@dataclass
+class Traffic:
+    """What happened so far.
+
+    Attributes:
+        answered: answers by model.
+        failures: what went wrong, as text.
+    """
+
+    answered: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    _ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def total(self) -> int:
+        return self.answered.total()
+
+    def reaches(self, more: int) -> None:
+        """Returns after so many further answers."""
+        goal = self.total + more
+        until(lambda: self.total >= goal or self.failures, f"{more} more answers", within=240)
+
+    def _run(self, addresses: Sequence[str], models: Sequence[str], weights: Sequence[float], callers: int, seed: int) -> None:
+        asyncio.run(self._all(addresses, models, weights, callers, seed))
+
+    async def _all(self, addresses: Sequence[str], models: Sequence[str], weights: Sequence[float], callers: int, seed: int) -> None:
+        options = (("grpc.service_config", BALANCED), ("grpc.use_local_subchannel_pool", 1))
+        target = f"ipv4:{','.join(addresses)}"
+        channels = [aio.insecure_channel(target, options=options) for _ in range(4)]
+        try:
+            await asyncio.gather(
+                *(self._caller(channels[number % 4], models, weights, random.Random(seed + number)) for number in range(callers))
+            )
+        finally:
+            for channel in channels:
+                await channel.close()
+
+    async def _caller(self, channel: aio.Channel, models: Sequence[str], weights: Sequence[float], dice: random.Random) -> None:
+        stub = example_grpc.ExamplePredictorStub(channel)  # type: ignore[no-untyped-call]
+        while not self._ended.is_set():
+            (model,) = dice.choices(models, weights)
+            try:
+                answer = await stub.predict(example.PredictRequest(text="hello"), timeout=LIMIT, metadata=to(model))
+                assert model in answer.results[0].category
+                self.answered[model] += 1
+            except grpc.RpcError as error:
+                self.failures.append(f"{model}: {error.code()}: {error.details()}")
+
+
+@contextmanager
+def traffic(addresses: Sequence[str], models: Sequence[str], *, zipf: float = 0.0, callers: int = 16, seed: int = 1) -> Iterator[Traffic]:
+    """Calls go on while the context lasts.
+
+    Args:
+        addresses: of all pods; each caller takes them in turn.
+        models: the first is the most popular one, if `zipf` is not 0.
+        zipf: exponent of the popularity.
+        callers: calls at a time.
+        seed: of all choices.
+    """
+    weights = [1 / (rank + 1) ** zipf for rank in range(len(models))]
+    made = Traffic()
+    thread = threading.Thread(target=made._run, args=(addresses, models, weights, callers, seed))
+    thread.start()
+    try:
+        yield made
+    finally:
+        made._ended.set()
+        thread.join()
