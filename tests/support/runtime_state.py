@@ -153,8 +153,8 @@ class Models:
 class Journal:
     """Every call that the runtime saw, as it began and as it ended, one JSON object a line.
 
-    Fields: `n` (order), `t` (a clock that all processes share), `pid`, `call`, `at` (`start` or `end`), `model`, `code` (at the end), `held` (bytes in memory: loading, loaded and
-    unloading), `loading` (loads running), `running` (calls running on this model), and whatever the call adds.
+    Fields: `n` (order), `t` (a clock that all processes share), `pid`, `call`, `at` (`start` or `end`), `model`, `code` (at the end),
+    `held` (bytes in memory: loading, loaded and unloading), `loading` (loads running), `running` (calls running on this model), and whatever the call adds.
     """
 
     def __init__(self, models: Models, path: Path | None) -> None:

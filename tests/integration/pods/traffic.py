@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import grpc
 from grpc import aio
 
-from tests.support.client import example, example_grpc, to
+from tests.support.client import example, to
+from tests.support.protocols import example_pb2_grpc as example_grpc
 from tests.support.waiting import until
 
 LIMIT = 60.0
@@ -63,7 +64,7 @@ class Traffic:
                 await channel.close()
 
     async def _caller(self, channel: aio.Channel, models: Sequence[str], weights: Sequence[float], dice: random.Random) -> None:
-        stub = example_grpc.ExamplePredictorStub(channel)  # type: ignore[no-untyped-call]
+        stub = example_grpc.ExamplePredictorStub(channel)
         while not self._ended.is_set():
             (model,) = dice.choices(models, weights)
             try:
