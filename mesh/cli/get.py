@@ -16,8 +16,8 @@ from mesh.cli.output import Format
 from mesh.core.errors import Malformed, Unknown
 from mesh.core.status import ModelState
 
-PAGE = 1000
-"""Models asked for at a time."""
+PAGE = 250
+"""Models asked for at a time: a router that serves calls writes no long lists."""
 
 _PLACES = 3
 """Copies of a model that a line names, unless it may be wide."""

@@ -17,7 +17,7 @@ from mesh.store.registry import Registry
 
 Json = dict[str, Any]
 
-SCAN = 2000
+SCAN = 500
 """Models looked at for one page: no view holds the event loop for long, however few of them it is to show."""
 
 
