@@ -74,17 +74,21 @@ def main() -> int:
     """Exit code 0 if every answer was right; the mesh is ended unless `--stay` and all went well."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(".cache/demo-data"), help="data folder of the mesh")
+    parser.add_argument("--pods", type=int, default=1, help="pods of the mesh")
     parser.add_argument("--stay", action="store_true", help="leave the mesh running")
     options = parser.parse_args()
     data = options.data.absolute()
     try:
-        mesh("up", "--detach", "--data", str(data))
+        mesh("up", "--detach", "--data", str(data), *(("--pods", str(options.pods)) if options.pods != 1 else ()))
     except subprocess.CalledProcessError:
         return 1
     stay = False
     try:
         with tempfile.TemporaryDirectory(prefix="mesh-demo-") as scratch:
             walkthrough(data, Path(scratch))
+        if options.pods != 1:
+            mesh("get", "pods")
+            mesh("get", "models")
         stay = options.stay
     except subprocess.CalledProcessError as error:
         print(f"the demo ends: a command failed with exit code {error.returncode}", file=sys.stderr)
