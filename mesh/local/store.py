@@ -10,11 +10,14 @@ from typing import Any
 import httpx
 
 from mesh.core.errors import Failed, Malformed
+from mesh.local.pod import SERVICE
 from mesh.local.ports import HOST
 from mesh.local.processes import Child, Command, Say
 from mesh.local.state import DataFolder
+from mesh.settings import Settings
 from mesh.store.etcd.configuration import parse
 from mesh.store.etcd.connection import Connection
+from mesh.store.etcd.layout import Layout
 
 PATIENCE = 60.0
 """Seconds that an etcd gets to start."""
@@ -91,9 +94,12 @@ async def check(store: str) -> None:
         Malformed, Unsupported: it names none.
         StoreUnavailable: it does not answer, or refuses; within five seconds.
     """
-    connection = Connection(parse(store))
+    configuration = parse(store)
+    # A key of the mesh: more than those the user of the store need not be allowed to read.
+    base = Layout(configuration.root, Settings.model_fields["kv_prefix"].default, SERVICE).base
+    connection = Connection(configuration)
     try:
-        await connection.check(b"mesh")
+        await connection.check(base)
     finally:
         await connection.close()
 
