@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from typing import Protocol
 
 from mesh.core.dataplane import Rule
 from mesh.core.errors import Malformed, Unsupported
@@ -14,6 +13,7 @@ from mesh.pod.measured import Measured
 from mesh.pod.targets import Named
 from mesh.wire import fields
 from mesh.wire.call import Answer, Metadata
+from mesh.wire.exchange import Answering
 
 PEEK = 0.002
 """Seconds to see whether a caller sends one message only: its end comes with it, if it does."""
@@ -112,28 +112,6 @@ class Requests:
         raise Malformed(f"a message of this stream names model {name!r}, but the stream is for {self._named.alias or self._named.model!r}")
 
 
-class Answers(Protocol):
-    """The answering side of a stream, of the runtime's or of another pod's."""
-
-    @property
-    def headers(self) -> Metadata:
-        """Known with the first message."""
-        ...
-
-    @property
-    def trailers(self) -> Metadata:
-        """Known after the last."""
-        ...
-
-    async def next(self) -> bytes | None:
-        """The next message; None after the last. Errors as of `mesh.doors.ports.Serving`."""
-        ...
-
-    def cancel(self) -> None:
-        """Ends it from this side."""
-        ...
-
-
 class ServedStream:
     """The answering side of a stream; what it holds is freed when it ends, however it ends.
 
@@ -144,12 +122,12 @@ class ServedStream:
 
     def __init__(self, held: ExitStack, measured: Measured) -> None:
         self._held, self._measured = held, measured
-        self._call: Answers | None = None
+        self._call: Answering | None = None
         self._head: bytes | None = None
         self._tail: Metadata = ()
         self.headers: Metadata = ()
 
-    async def begin(self, call: Answers) -> None:
+    async def begin(self, call: Answering) -> None:
         """Waits for the first answer, so that a copy which the runtime does not know can still be replaced."""
         self._call = call
         try:
