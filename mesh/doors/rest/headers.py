@@ -66,11 +66,6 @@ def _value(header: str, name: str, value: bytes) -> str | bytes:
     return text
 
 
-def balanced(metadata: Metadata) -> bool:
-    """Whether the caller spreads its calls itself: `mm-balanced: true`."""
-    return any(name == "mm-balanced" and isinstance(value, str) and value.lower() == "true" for name, value in metadata)
-
-
 def timeout(value: str | None) -> float | None:
     """Seconds that `Grpc-Timeout` grants; None without the header.
 

@@ -17,6 +17,7 @@ from mesh.doors.rest import answers, binary, body_proto, body_v2, headers, metad
 from mesh.doors.rest.fields import Object
 from mesh.protocols.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelMetadataRequest
 from mesh.wire.call import Answer, Call, Target
+from mesh.wire.headers import balanced
 
 SERVICE = "inference.GRPCInferenceService"
 LARGE = 65_536
@@ -72,7 +73,7 @@ class Inference:
         inward = headers.inward(request.headers.raw)
         granted = headers.timeout(request.headers.get("grpc-timeout"))
         deadline = None if granted is None else asyncio.get_running_loop().time() + granted
-        call = Call(f"{SERVICE}/{method}", inward, Target(either=name), deadline, headers.balanced(inward))
+        call = Call(f"{SERVICE}/{method}", inward, Target(either=name), deadline, balanced(inward))
         return await while_connected(request.receive, self._serving.unary(call, payload))
 
 

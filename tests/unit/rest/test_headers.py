@@ -51,7 +51,7 @@ async def test_metadata_cannot_set_what_belongs_to_the_transport(name: str) -> N
 
 @pytest.mark.parametrize("header", ["mm-balanced", "grpc-metadata-mm-balanced"])
 async def test_a_caller_may_say_that_it_balances(header: str) -> None:
-    assert (await sent(**{header: "True"})).balanced
+    assert (await sent(**{header: "true"})).balanced
     assert not (await sent(**{header: "false"})).balanced
 
 
