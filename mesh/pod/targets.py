@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mesh.core.aliases import ReadAlias
 from mesh.core.dataplane import Dataplane, Rule
 from mesh.core.errors import Malformed, Unsupported
-from mesh.core.ids import ModelId
+from mesh.core.ids import AliasId, ModelId
 from mesh.core.names import resolve_alias, resolve_name
 from mesh.store.registry import Registry
 from mesh.wire import fields
@@ -76,6 +77,24 @@ class Targets:
         if target.aliases:
             return [Named(resolve_alias(alias, aliases, models), alias) for alias in target.aliases]
         return [Named(model) for model in target.models]
+
+    async def again(self, named: Named) -> Named | None:
+        """What an alias means now that its model turned out to be gone; None if it is still that, or no alias.
+
+        The alias is read from the store: the pod that knows of the model's end may have heard sooner of the switch than this one.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+            Failed: the alias points at models that do not exist.
+        """
+        alias = AliasId(named.alias)
+        if alias not in self._registry.aliases:
+            return None
+        await self._registry.change(ReadAlias(alias))
+        if alias not in self._registry.aliases:
+            return None
+        model = resolve_alias(alias, self._registry.aliases, self._registry.models)
+        return Named(model, alias) if model != named.model else None
 
 
 def is_several(target: Target) -> bool:
