@@ -122,9 +122,9 @@ class Client:
 class Conversation:
     """A stream of the example predictor in which every message waits until a test says it."""
 
-    def __init__(self, client: Client, metadata: Metadata) -> None:
+    def __init__(self, client: Client, metadata: Metadata, *, timeout: float = TIMEOUT) -> None:
         self._sent: queue.Queue[example.PredictRequest | None] = queue.Queue()
-        self.answers = client.predictor.predictStream(iter(self._sent.get, None), metadata=metadata, timeout=30)
+        self.answers = client.predictor.predictStream(iter(self._sent.get, None), metadata=metadata, timeout=timeout)
 
     def say(self, text: str, name: str = "") -> None:
         self._sent.put(example.PredictRequest(text=text, modelName=name))
