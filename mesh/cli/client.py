@@ -32,6 +32,10 @@ class Control:
         """Of the mesh with that data folder, or of the current one. Unknown if it does not run."""
         return cls(state.find(data))
 
+    def close(self) -> None:
+        """Ends the connection."""
+        self._http.close()
+
     def get(self, path: str, **params: Any) -> Any:
         """A GET."""
         return self._ask("GET", path, params={name: value for name, value in params.items() if value not in (None, "")})

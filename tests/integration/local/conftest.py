@@ -28,6 +28,7 @@ def shared(mlserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         shell.ok("apply", "-f", str(EXAMPLES / "walkthrough"), "--wait", "60")
         yield shell
     finally:
+        shell.hang_up()
         shell.ok("down")
 
 
@@ -38,4 +39,5 @@ def shell(mlserver: Path, tmp_path: Path) -> Iterator[Shell]:
     try:
         yield shell
     finally:
+        shell.hang_up()
         shell.ok("down")

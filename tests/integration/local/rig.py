@@ -77,8 +77,15 @@ class Shell:
         running = DataFolder.at(self.data).running()
         assert running
         if self._control is None or self._control.context != running:
+            self.hang_up()
             self._control = Control(running)
         return self._control.get(path, **params)
+
+    def hang_up(self) -> None:
+        """Ends the connection that `ask` keeps."""
+        if self._control:
+            self._control.close()
+        self._control = None
 
     def process(self, name: str) -> dict[str, Any]:
         """One process of the mesh."""

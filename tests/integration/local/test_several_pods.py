@@ -45,6 +45,7 @@ def three(mlserver: Path, etcd: Path, tmp_path_factory: pytest.TempPathFactory) 
         shell.ok("apply", "-f", str(EXAMPLES / "walkthrough"), "--wait", "60")
         yield shell
     finally:
+        shell.hang_up()
         shell.ok("down")
 
 
