@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -93,6 +95,18 @@ class DataFolder:
             self.documents.chmod(0o700)
         except OSError as error:
             raise Failed(f"the data folder {self.root} cannot be used: {error.strerror} ({error.filename})") from error
+
+    def leave_models_of(self, pods: Collection[str]) -> None:
+        """Of several pods: removes the models of those that are not among them, and of a single one. Raises OSError.
+
+        An adapter clears its own folder when it starts; nobody would clear these.
+        """
+        for entry in self.models.iterdir():
+            if entry.name not in pods and not entry.name.startswith(("_", ".")):
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
 
     def acquire(self, context: Context) -> IO[str]:
         """Takes the folder for this process, for as long as the answered file is open.

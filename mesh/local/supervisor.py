@@ -244,6 +244,8 @@ class Supervisor:
             self.etcd.wipe()
         store = self.etcd.kv_store if self.etcd else options.store
         alone = options.pods == 1
+        if not alone:
+            self.folder.leave_models_of([f"pod-{number}" for number in range(options.pods)])
         for number in range(options.pods):
             name = pod.ALONE if alone else f"pod-{number}"
             folder = self.folder if alone else self.folder.of_pod(name)

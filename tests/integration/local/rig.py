@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mesh.cli.client import Control
-from mesh.local import environments, ports
+from mesh.local import environments
 from mesh.local.state import DataFolder
+from tests.support import ports
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 BODY = EXAMPLES / "walkthrough" / "bodies" / "sklearn-mnist.infer.json"
@@ -33,7 +34,7 @@ class Shell:
     @classmethod
     def fresh(cls, folder: Path) -> Shell:
         """One whose mesh is not started yet."""
-        grpc, rest = ports.choose(2)
+        grpc, rest = ports.free(2)
         return cls(folder, grpc, rest)
 
     @property

@@ -166,7 +166,8 @@ def test_a_killed_supervisor_leaves_no_process_and_the_next_one_takes_over(shell
 
 def test_a_port_of_another_program_is_refused_with_its_process(shell: Shell) -> None:
     code = (
-        f"import socket,sys; s=socket.socket(); s.bind(('127.0.0.1', {shell.grpc})); s.listen(); print('on', flush=True); sys.stdin.read()"
+        "import socket,sys; s=socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); "
+        f"s.bind(('127.0.0.1', {shell.grpc})); s.listen(); print('on', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(["python3", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout

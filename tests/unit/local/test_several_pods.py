@@ -100,6 +100,16 @@ async def test_a_registry_of_an_earlier_mesh_is_not_believed(prepared: Prepared)
     assert list(mesh.folder.registry.iterdir()) == []
 
 
+async def test_fewer_pods_than_before_leave_no_models_of_the_others(prepared: Prepared) -> None:
+    three = prepared(pods=3)
+    for pod in three.pods:
+        (pod.setup.folder.models / "model").mkdir()
+    (three.folder.models / "of-a-single-pod").mkdir()
+    two = prepared(pods=2)
+    assert sorted(one.name for one in two.folder.models.iterdir()) == ["_mlserver_models", "pod-0", "pod-1"]
+    assert (two.folder.models / "pod-1" / "model").is_dir()
+
+
 async def test_pods_that_may_want_more_memory_than_there_is_are_told_with_what_to_do(prepared: Prepared) -> None:
     mesh = prepared(pods=2)
     mesh._weigh()
