@@ -283,7 +283,11 @@ class Transitions:
             log.warning("transition blocked", extra={"alias": running.alias, "target": record.target, "cause": error.message})
         await self._registry.change(EndTransition(running.alias, record.active, record.target, loaded=False, cause=error.message))
         end = asyncio.get_running_loop().time() + RETRY
-        while grounds(record, models, self._living) == before and (left := end - asyncio.get_running_loop().time()) > 0:
+        while (told := self._moving.get(running.alias)) is not None and told.failed:
+            # Somebody who asks for the target once more takes the note of its failure away.
+            left = end - asyncio.get_running_loop().time()
+            if left <= 0 or grounds(record, models, self._living) != before:
+                return
             running.wake.clear()
             await running.pause(left)
 
