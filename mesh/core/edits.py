@@ -10,6 +10,7 @@ from mesh.core.errors import Conflict, MeshError, NotHere, Referenced, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.policy import HOUR
 from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
+from mesh.core.tries import out_of_tries
 from mesh.core.units import Millis
 
 MODEL_NOT_FOUND = "model not found"
@@ -96,6 +97,7 @@ class AddCopy:
 
     Attributes:
         beside: pods that may hold it already; None is any. This is what makes one load of many wishes in the mesh.
+        failed_since: failures after this count toward the tries that a model has in the mesh; None: none does.
     """
 
     model: ModelId
@@ -103,15 +105,18 @@ class AddCopy:
     at: Millis
     last_used: Millis
     beside: frozenset[PodId] | None = None
+    failed_since: Millis | None = None
 
     def apply(self, records: Transaction) -> MeshError | None:
-        """Refuses if the model is gone, or if a pod was quicker."""
+        """Refuses if the model is gone, if a pod was quicker, or if the model failed on too many pods."""
         record = records.model(self.model)
         if record is None:
             return Unknown(MODEL_NOT_FOUND)
         quicker = set() if self.beside is None else record.copies.keys() - self.beside - {self.pod}
         if quicker:
             return NotHere(f"model {self.model} is loaded by {', '.join(sorted(quicker))} already")
+        if self.failed_since is not None and (stop := out_of_tries(record, self.failed_since)):
+            return stop
         record = _without_failure(record, self.pod)
         records.put_model(
             self.model,
@@ -161,6 +166,38 @@ class RemoveCopy:
                     last_unload=self.now if len(copies) > 2 else Millis(0),
                 ),
             )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class SettleCopy:
+    """The store did not take what a pod wrote of its copy; the record is to say again what is true.
+
+    Attributes:
+        wanted: of the copy that comes or serves there; None if there is none.
+        ready: when its load ended; None while it loads.
+        failed: whether a failure stands there that is not over.
+    """
+
+    model: ModelId
+    pod: PodId
+    wanted: Millis | None
+    ready: Millis | None
+    failed: bool
+    last_used: Millis
+
+    def apply(self, records: Transaction) -> MeshError | None:
+        """Without effect if the model is gone, or the record is right."""
+        record = records.model(self.model)
+        if record is None:
+            return None
+        settled = (record if self.failed else _without_failure(record, self.pod)).with_(
+            copies=_with(record.copies, self.pod, self.wanted),
+            ready=_with(record.ready, self.pod, self.ready),
+            last_used=max(record.last_used, self.last_used),
+        )
+        if settled != record:
+            records.put_model(self.model, settled)
         return None
 
 
@@ -244,3 +281,8 @@ def _without_failure(record: ModelRecord, pod: PodId) -> ModelRecord:
 
 def _without(times: Mapping[PodId, object], pod: PodId) -> Mapping[PodId, object]:
     return {other: value for other, value in times.items() if other != pod}
+
+
+def _with(times: Mapping[PodId, Millis], pod: PodId, time: Millis | None) -> Mapping[PodId, Millis]:
+    others = {other: value for other, value in times.items() if other != pod}
+    return others if time is None else {**others, pod: time}

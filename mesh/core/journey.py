@@ -16,8 +16,9 @@ from mesh.core.instances import InstanceRecord
 from mesh.core.neighbourhood import Neighbourhood
 from mesh.core.placement import Place, Wish, choose, rotation
 from mesh.core.pod import Pod
-from mesh.core.policy import MAX_ITERATIONS, MAX_LOAD_FAILURES, MAX_LOCATIONS
+from mesh.core.policy import MAX_ITERATIONS, MAX_LOCATIONS
 from mesh.core.records import ModelRecord
+from mesh.core.tries import latest_failure, out_of_tries
 from mesh.core.units import Millis
 
 Models = Mapping[ModelId, ModelRecord]
@@ -127,6 +128,7 @@ class Journey:
         self._tried: set[Holder] = set(hop.tried) if hop else set()
         self._avoid: set[PodId] = set(purpose.avoid | (hop.avoid if hop else frozenset()))
         self._without: set[PodId] = set()
+        self._failed: set[PodId] = set()
         self._tries = 0
         self._healed = False
         self._overloaded = 0
@@ -175,7 +177,9 @@ class Journey:
         """Another pod believes that there is a copy here; if the runtime forgot it under this very call, there is going to be one again."""
         copy = self._view.pod.copy(self.model)
         if copy is None and not self._healed:
-            return Refuse(NotHere(f"model {self.model} is not on pod {self._pods.me}"))
+            refusal = self._view.pod.refusal(self.model, record.info, now)
+            failed = isinstance(refusal, LoadFailed)
+            return Refuse(refusal if refusal and failed else NotHere(f"model {self.model} is not on pod {self._pods.me}"))
         return self._here(record, now)
 
     def _to_a_copy(self, record: ModelRecord, now: Millis, draw: Draw) -> Step | None:
@@ -240,6 +244,7 @@ class Journey:
         """Has the model loaded where it fits best."""
         refusal = self._view.pod.refusal(self.model, record.info, now)
         if self._purpose.hop is not None:
+            refusal = refusal or self._out_of_tries(record, now)
             return Refuse(refusal) if refusal else self._wait(record, now)
         stop = self._enough(record, now)
         if stop is not None:
@@ -265,9 +270,9 @@ class Journey:
     def _choose(self, record: ModelRecord, excluded: frozenset[PodId], now: Millis) -> PodId | None:
         pods, pod = self._pods, self._view.pod
         policy = pod.cache.policy
-        places = [Place(pods.me, self._view.own(), pods.ordered(pods.me))]
+        places = [Place(pods.me, self._view.own(), pods.ordered(pods.me, now))]
         places += [
-            Place(other, pods.figures(record, other, policy.default_size), pods.ordered(other), pods.aside(other))
+            Place(other, pods.figures(record, other, policy.default_size), pods.ordered(other, now), pods.aside(other))
             for other, record in pods.others()
         ]
         wish = Wish(
@@ -283,14 +288,17 @@ class Journey:
 
     def _enough(self, record: ModelRecord, now: Millis) -> MeshError | None:
         """Why no further copy is to be tried: it failed on several pods lately, or many copies did not serve."""
-        counts = self._view.pod.cache.policy.failure_expiry // 2
-        recent = [pod for pod, at in record.failed.items() if now - at < counts]
-        if len(recent) >= MAX_LOAD_FAILURES:
-            return self._load_error or _latest_failure(record)
+        failed = self._out_of_tries(record, now)
+        if failed is not None:
+            return failed
         live = [pod for pod in record.copies if pod not in self._purpose.avoid and (pod == self._pods.me or self._pods.callable(pod))]
         if len(live) >= MAX_LOCATIONS:
             return self._error or Failed(f"Failed to invoke model loaded in >={MAX_LOCATIONS} locations")
         return None
+
+    def _out_of_tries(self, record: ModelRecord, now: Millis) -> LoadFailed | None:
+        stop = out_of_tries(record, Millis(now - self._view.pod.cache.policy.failure_counts), self._failed)
+        return stop and (self._load_error or stop)
 
     def _last_resort(self, record: ModelRecord, refusal: MeshError | None, now: Millis) -> Step:
         """No pod can load it: a copy whose runtime is coming back, or whose pod does not answer at the moment, is better than none."""
@@ -309,7 +317,7 @@ class Journey:
             return unmet
         if isinstance(refusal, LoadFailed):
             return refusal
-        return _latest_failure(record) or self._error or refusal or Nowhere("Nowhere available to load")
+        return latest_failure(record) or self._error or refusal or Nowhere("Nowhere available to load")
 
     # Steps
 
@@ -347,6 +355,8 @@ class Journey:
                 self._without.add(pod)
         if holder is None or isinstance(error, LoadFailed):
             self._avoid.add(pod)
+        if isinstance(error, LoadFailed):
+            self._failed.add(pod)
         if self._pods.intended(self.model) == pod:
             self._pods.forget(self.model)
 
@@ -356,11 +366,3 @@ class Journey:
         elif not isinstance(error, NotHere) or self._error is None:
             self._error = error
         self._overloaded += isinstance(error, Overloaded)
-
-
-def _latest_failure(record: ModelRecord) -> LoadFailed | None:
-    """The failure that was recorded last."""
-    if not record.failed:
-        return None
-    pod = max(record.failed, key=lambda pod: record.failed[pod])
-    return LoadFailed(record.failures.get(pod) or f"the load failed on pod {pod}")

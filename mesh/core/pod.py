@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from mesh.core.cache import Cache
 from mesh.core.constraints import Constraints
 from mesh.core.copies import COMING, SERVING, Copy, State
-from mesh.core.edits import AddCopy, ClearFailure
+from mesh.core.edits import AddCopy, ClearFailure, SettleCopy
 from mesh.core.errors import Leaving, MeshError
 from mesh.core.events import (
     CopyEvent,
@@ -153,6 +153,17 @@ class Pod:
         """The copy that comes or serves."""
         return self.cache.current.get(model)
 
+    def settled(self, model: ModelId) -> SettleCopy | None:
+        """What the model's record has to say of this pod; None while a copy is being written there anyway, and once the pod leaves."""
+        copy = self.cache.current.get(model)
+        if self.leaving or (copy is not None and not copy.registered):
+            return None
+        failed = self.cache.failures.of(model) is not None
+        if copy is None:
+            return SettleCopy(model, self.id, None, None, failed, Millis(0))
+        ready = copy.loaded_at if copy.state in SERVING else None
+        return SettleCopy(model, self.id, copy.created, ready, failed, copy.last_used)
+
     def story(self, model: ModelId) -> Sequence[Line]:
         """What happened to a model here, oldest first."""
         return self.cache.stories.of(model)
@@ -194,7 +205,8 @@ class Pod:
         copy = Copy(cache.next_id(event.model), event.info, cache.policy.default_size, event.last_used, cache.now, cache.now)
         copy.predicted = not self.predicts
         cache.admit(copy, "a call wants it" if event.urgent else "wanted")
-        cache.order(ChangeRecord(AddCopy(event.model, self.id, copy.created, event.last_used, event.beside), copy.id))
+        since = Millis(cache.now - cache.policy.failure_counts)
+        cache.order(ChangeRecord(AddCopy(event.model, self.id, copy.created, event.last_used, event.beside, since), copy.id))
         if self.predicts:
             cache.order(PredictSize(copy.id, event.info))
         return copy

@@ -80,6 +80,11 @@ class Policy:
         return Units(self.capacity - self.reserve)
 
     @property
+    def failure_counts(self) -> Millis:
+        """So long a failed load counts toward `MAX_LOAD_FAILURES` (reference 3.7)."""
+        return Millis(self.failure_expiry // 2)
+
+    @property
     def background_slots(self) -> int:
         """Loads at a time beyond which none begins that nobody waits for: all slots but the last, if there are several."""
         return max(1, self.slots - 1)

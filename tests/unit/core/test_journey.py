@@ -487,6 +487,32 @@ def test_a_call_for_a_copy_that_is_not_here_is_sent_back() -> None:
     assert error.message == "model m is not on pod here"
 
 
+def test_a_call_for_a_copy_whose_load_just_failed_here_hears_so() -> None:
+    mesh = Mesh(A)
+    mesh.stage.want("m")
+    mesh.stage.failed("m#1", "INTERNAL: broken")
+    error = refused(mesh.next(mesh.journey(asked(Kind.HIT))))
+    assert isinstance(error, LoadFailed)
+    assert error.message == "INTERNAL: broken"
+
+
+def test_a_model_that_failed_on_three_pods_is_loaded_by_no_further_one_whoever_asks() -> None:
+    mesh = Mesh(A, B, C)
+    now = mesh.now
+    mesh.has(failed={A: now, B: now, C: now}, failures={C: "broken"})
+    assert refused(mesh.next(mesh.journey(asked(Kind.LOAD)))).message
+    assert isinstance(refused(mesh.next(mesh.journey())), LoadFailed)
+
+
+def test_failures_that_a_call_met_count_before_the_record_shows_them() -> None:
+    mesh = Mesh(A, B, C, PodId("d"))
+    mesh.view.pod.leaving = True
+    journey = mesh.journey()
+    for _ in range(3):
+        assert journey.failed(mesh.next(journey), LoadFailed("broken"))
+    assert refused(mesh.next(journey)).message == "broken"
+
+
 def test_a_call_for_a_copy_that_loads_here_waits_for_it_and_for_a_ready_one_is_served() -> None:
     mesh = Mesh(A)
     mesh.stage.want("m")

@@ -11,13 +11,15 @@ from mesh.core.events import EditDone, EditFailed, EditRefused, ModelDeleted, Si
 from mesh.core.ids import ModelId
 from mesh.core.instructions import Outcome
 from mesh.core.pod import BrokenRuleError
+from mesh.core.units import Millis
 from tests.unit.core.stage import HERE, Stage, copy_id
 
 
 def test_a_model_is_registered_then_loaded_then_serves() -> None:
     stage = Stage()
     assert stage.want("m") == ["load m#1"]
-    assert stage.edits == [AddCopy(ModelId("m"), HERE, stage.now, stage.now)]
+    since = Millis(stage.now - stage.pod.cache.policy.failure_counts)
+    assert stage.edits == [AddCopy(ModelId("m"), HERE, stage.now, stage.now, failed_since=since)]
     assert stage.loaded("m#1") == []
     assert stage.released == [("m", Outcome.ENTERED, None)]
     assert stage.edits[1:] == [MarkReady(ModelId("m"), HERE, stage.now, stage.now)]
