@@ -110,7 +110,10 @@ class Neighbourhood:
 
     def reported(self, pod: PodId, load: Load, now: Millis) -> None:
         """A pod said how busy it is; the call that brought the word counts neither there nor here."""
-        busy = self._busy.setdefault(pod, _Busy())
+        busy = self._busy.get(pod)
+        if busy is None:
+            # The call was the last one to a pod that is gone.
+            return
         busy.reported, busy.own_then, busy.at = load.calls, max(0, busy.own - 1), now
         busy.lru_time = load.lru_time
 
@@ -128,6 +131,7 @@ class Neighbourhood:
 
     def intend(self, model: ModelId, pod: PodId, now: Millis) -> None:
         """A pod was chosen to load a model: calls that come meanwhile go there too, and it counts as a copy there."""
+        self._drop_old(now)
         self.forget(model)
         self._intentions[model] = _Intention(pod, now)
         self._ordered[pod] += 1
@@ -151,11 +155,20 @@ class Neighbourhood:
         """An intention failed, was fulfilled or grew old."""
         intention = self._intentions.pop(model, None)
         if intention is not None:
-            self._ordered[intention.pod] -= 1
+            _take_one(self._ordered, intention.pod)
 
-    def ordered(self, pod: PodId) -> int:
-        """Copies that this pod ordered of another, or of itself, and that no model record shows yet."""
+    def ordered(self, pod: PodId, now: Millis) -> int:
+        """Copies that this pod ordered of another, or of itself, lately, and that no model record shows yet."""
+        self._drop_old(now)
         return self._ordered[pod]
+
+    def _drop_old(self, now: Millis) -> None:
+        """Forgets what was ordered long ago: its call may have left before the order did, and nobody may ask for the model again."""
+        while self._intentions:
+            model, oldest = next(iter(self._intentions.items()))
+            if now - oldest.at <= INTENTION:
+                return
+            self.forget(model)
 
     def figures(self, record: InstanceRecord, pod: PodId, size: Units) -> InstanceRecord:
         """What a pod told of itself in its record, with what it told with answers, and the copies that model records show there by now.
@@ -175,8 +188,9 @@ class Neighbourhood:
         """A model's record changed; whether somebody took away the failure of this pod that stood in it."""
         after = tuple(record.copies) if record else ()
         before = self._holders.pop(model, ())
-        self._copies.subtract(before)
         self._copies.update(after)
+        for pod in before:
+            _take_one(self._copies, pod)
         if after:
             self._holders[model] = after
         intention = self._intentions.get(model)
@@ -192,3 +206,10 @@ class Neighbourhood:
     def zones(self, record: ModelRecord) -> Mapping[str, int]:
         """Copies of a model by the zone of the pod that holds them."""
         return Counter(self.instances[pod].zone for pod in record.copies if pod in self.instances)
+
+
+def _take_one(counts: Counter[PodId], pod: PodId) -> None:
+    """Counts one less; nothing is kept of a pod without any, which may be gone for good."""
+    counts[pod] -= 1
+    if not counts[pod]:
+        del counts[pod]

@@ -75,17 +75,44 @@ def test_an_intention_grows_old() -> None:
     pods = Neighbourhood(HERE)
     pods.intend(M, A, NOW)
     assert pods.intention(M, NOW) == A
-    assert pods.ordered(A) == 1
+    assert pods.ordered(A, NOW) == 1
     assert pods.intention(M, Millis(NOW + INTENTION + 1)) is None
-    assert pods.ordered(A) == 0
+    assert pods.ordered(A, NOW) == 0
     pods.forget(M)
+
+
+def test_orders_of_calls_that_left_count_no_more_although_nobody_asks_for_their_models_again() -> None:
+    pods = Neighbourhood(HERE)
+    for number in range(3):
+        pods.intend(ModelId(f"m{number}"), A, Millis(NOW + number))
+    assert pods.ordered(A, Millis(NOW + INTENTION + 1)) == 2
+    pods.intend(M, B, Millis(NOW + INTENTION + 2))
+    assert (pods.ordered(A, Millis(NOW + INTENTION + 2)), pods.ordered(B, Millis(NOW + INTENTION + 2))) == (1, 1)
+    later = Millis(NOW + 3 * INTENTION)
+    assert (pods.ordered(A, later), pods.ordered(B, later)) == (0, 0)
+
+
+def test_nothing_is_kept_of_pods_that_are_gone() -> None:
+    pods = Neighbourhood(HERE)
+    for number in range(100):
+        pod = PodId(f"p{number}")
+        pods.instance_changed(pod, LIVING)
+        pods.intend(M, pod, NOW)
+        pods.model_changed(M, ModelRecord(INFO, copies={pod: NOW}))
+        pods.began(pod)
+        pods.fails(pod)
+        pods.instance_changed(pod, None)
+        pods.reported(pod, Load(calls=1), NOW)
+        pods.ended(pod)
+    pods.model_changed(M, None)
+    assert {name: value for name, value in vars(pods).items() if isinstance(value, dict | set) and value} == {}
 
 
 def test_a_newer_intention_takes_the_place_of_an_older_one() -> None:
     pods = Neighbourhood(HERE)
     pods.intend(M, A, NOW)
     pods.intend(M, B, NOW)
-    assert (pods.ordered(A), pods.ordered(B), pods.intended(M)) == (0, 1, B)
+    assert (pods.ordered(A, NOW), pods.ordered(B, NOW), pods.intended(M)) == (0, 1, B)
 
 
 def test_copies_that_records_show_and_the_pod_has_not_told_of_are_counted_in_its_figures() -> None:
@@ -103,6 +130,7 @@ def test_copies_that_records_show_and_the_pod_has_not_told_of_are_counted_in_its
 def test_the_age_of_a_cache_is_what_the_pod_told_last_in_its_record_or_with_an_answer() -> None:
     pods = Neighbourhood(HERE)
     told = InstanceRecord(lru_time=Millis(1000))
+    pods.began(A)
     pods.reported(A, Load(lru_time=Millis(2000)), NOW)
     assert pods.figures(told, A, Units(10)).lru_time == 2000
     assert pods.figures(told.with_(lru_time=Millis(3000)), A, Units(10)).lru_time == 3000
