@@ -92,6 +92,17 @@ class DeleteModel:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadModel:
+    """Changes nothing: with it the mirror shows the model as it stands in the store."""
+
+    model: ModelId
+
+    def apply(self, records: Transaction) -> MeshError | None:
+        """Refuses if there is no such model."""
+        return None if records.model(self.model) is not None else Unknown(MODEL_NOT_FOUND)
+
+
+@dataclass(frozen=True, slots=True)
 class AddCopy:
     """A pod is about to load the model; its earlier failure no longer stands.
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from mesh.core.aliases import DeleteAlias, SetAlias, TryAgain
-from mesh.core.edits import MODEL_NOT_FOUND, CreateModel, DeleteModel, Edit
-from mesh.core.errors import Malformed, MeshError, Unknown
+from mesh.core.edits import CreateModel, DeleteModel, Edit, ReadModel
+from mesh.core.errors import Malformed, MeshError
 from mesh.core.events import FailureCleared
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.names import resolve_name
@@ -125,7 +125,8 @@ class Management:
         """
         self._need(model)
         if ModelId(model) not in self._registry.models:
-            raise Unknown(MODEL_NOT_FOUND)
+            # Another pod may have registered it a moment ago.
+            await self._change(ReadModel(ModelId(model)))
         return await self._load(ModelId(model), Millis(last_used or self._conductor.now()), sync=sync)
 
     async def load_or_fail(self, model: ModelId, deadline: float | None) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mesh.core.aliases import EndTransition
-from mesh.core.errors import DeadlineExceeded, LoadFailed, MeshError, Nowhere, StoreUnavailable
+from mesh.core.errors import DeadlineExceeded, Leaving, LoadFailed, MeshError, Nowhere, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.policy import AGE_ON_LOAD
@@ -271,6 +271,10 @@ class Transitions:
         error, record, models = running.error, running.record, self._registry.models
         assert error is not None, "only a failure blocks a transition"
         running.error, running.ordered = None, 0
+        if isinstance(error, Leaving):
+            # Nothing is wrong with the target: this pod, the only one, is about to end.
+            await running.pause(LOOK)
+            return
         target = models.get(record.target)
         if isinstance(error, LoadFailed) and target is not None and not target.failed and running.doubts < DOUBTS:
             running.doubts += 1

@@ -149,6 +149,25 @@ def test_an_alias_stays_where_it_is_if_the_new_model_does_not_load(client: Clien
     until(lambda: client.status(broken).status == Status.NOT_FOUND)
 
 
+def test_a_model_that_is_not_resident_makes_way_for_none_that_is_broken(client: Client, model: str, alias: str) -> None:
+    first, broken = f"{model}-1", f"{model}-broken"
+    client.set_alias(alias, first, path="p", autoDeleteTargetModel=True)
+    status = client.set_alias(alias, broken, path="FAILALWAYS_broken", loadNow=True, sync=True, autoDeleteTargetModel=True)
+    assert gist(status) == ("TRANSITION_FAILED", first, broken)
+    assert status.activeModelStatus.status == Status.NOT_LOADED
+    assert [error.endswith("broken") for error in status.targetModelStatus.errors] == [True]
+    assert via(client, alias) == answer(first)
+
+
+def test_a_model_that_failed_to_load_makes_way_at_once(client: Client, runtime: RuntimeProcess, model: str, alias: str) -> None:
+    broken, second = f"{model}-broken", f"{model}-2"
+    client.set_alias(alias, broken, path="FAILALWAYS_broken", loadNow=True, sync=True, autoDeleteTargetModel=True)
+    with runtime.holding(f"load:{second}"):
+        assert gist(client.set_alias(alias, second, path="p", loadNow=True, autoDeleteTargetModel=True)) == ("DEFINED", second, second)
+    assert via(client, alias) == answer(second)
+    assert client.status(broken).status == Status.NOT_FOUND
+
+
 def test_a_move_can_be_taken_back(client: Client, runtime: RuntimeProcess, model: str, alias: str, first: str) -> None:
     second = f"{model}-2"
     with runtime.holding(f"load:{second}"):

@@ -32,7 +32,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     etcd.start()
     try:
         roomy = Behaviour(capacity=64 * 1024 * MIB)
-        with a_cluster(tmp_path_factory.mktemp("pods"), f"etcd:{etcd.address}", 3, service="aliases", behaviour=roomy) as made:
+        environment = {"MM_DEFAULT_VMODEL_OWNER": "nobody"}
+        folder, store = tmp_path_factory.mktemp("pods"), f"etcd:{etcd.address}"
+        with a_cluster(folder, store, 3, service="aliases", behaviour=roomy, environment=environment) as made:
             yield made
     finally:
         etcd.stop()
@@ -143,11 +145,16 @@ def test_what_one_pod_was_told_all_know(cluster: Cluster, model: str, alias: str
         until(lambda client=client: gone(client, model))  # type: ignore[misc]
 
 
+def test_an_alias_that_is_set_without_an_owner_belongs_to_the_default_one(cluster: Cluster, model: str, alias: str) -> None:
+    assert cluster[0].client.set_alias(alias, model, path="p").owner == "nobody"
+    everywhere(cluster, alias, ("DEFINED", model, model))
+    with refused(StatusCode.ALREADY_EXISTS, exactly=f'vmodel {alias} already exists with different owner "nobody"'):
+        cluster[1].client.set_alias(alias, model, owner="isvc")
+
+
 def test_a_model_is_loaded_for_whoever_asks_for_it_wherever(cluster: Cluster, model: str) -> None:
     cluster[0].client.register(model)
     asked = [pod.client for pod in cluster.pods]
-    for client in asked:
-        until(lambda client=client: client.status(model).status == Status.NOT_LOADED)  # type: ignore[misc]
     with ThreadPoolExecutor(3) as callers:
         answers = list(callers.map(lambda client: client.ensure(model, sync=True), asked))
     assert [each.status for each in answers] == [Status.LOADED] * 3

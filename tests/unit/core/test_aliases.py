@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.aliases import DeleteAlias, EndTransition, ReadAlias, SetAlias, TryAgain
+from mesh.core.edits import ReadModel
 from mesh.core.errors import Conflict, Malformed, MeshError, Referenced, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.policy import AGE_ON_LOAD, AGE_ON_REGISTER
@@ -209,10 +210,13 @@ def test_who_tries_again_forgets_the_failures_of_all_pods() -> None:
     assert before == (tables.models, tables.aliases)
 
 
-def test_reading_an_alias_changes_nothing() -> None:
+def test_reading_changes_nothing_and_knows_what_there_is() -> None:
     tables = Tables()
     assert tables.apply(ReadAlias(A)) is None
+    assert isinstance(tables.apply(ReadModel(ModelId("m1"))), Unknown)
     assert (tables.models, tables.aliases) == ({}, {})
+    point(tables, "m1")
+    assert tables.apply(ReadModel(ModelId("m1"))) is None
 
 
 def test_a_transition_that_was_superseded_or_whose_alias_is_gone_ends_without_effect() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mesh.core.aliases import DeleteAlias, SetAlias, TryAgain
 from mesh.core.edits import AddCopy, CreateModel, Edit, MarkReady, RecordFailure, RemoveCopy
-from mesh.core.errors import DeadlineExceeded, LoadFailed, MeshError, Nowhere, StoreUnavailable
+from mesh.core.errors import DeadlineExceeded, Leaving, LoadFailed, MeshError, Nowhere, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.records import AliasRecord, ModelInfo
@@ -298,6 +298,15 @@ async def test_a_failure_that_no_record_bears_out_is_asked_about_again(world: Wo
     await becomes(lambda: (NEW, PodId("p1")) in world.loading)
     await world.loaded(NEW, "p1")
     await world.becomes(lambda alias: alias.active == NEW)
+
+
+async def test_a_pod_that_ends_blames_no_target(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transitions, "LOOK", 0.001)
+    await world.pod("p1")
+    world.refusals += [Leaving("pod p1 is shutting down and loads nothing more; try again")] * 3
+    await world.moving("p1")
+    await becomes(lambda: (NEW, PodId("p1")) in world.loading)
+    assert not world.alias.failed
 
 
 async def test_a_model_that_cannot_be_loaded_gives_way_before_its_successor_is_there(world: World) -> None:
