@@ -7,22 +7,19 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from mesh.core.errors import MeshError
 from mesh.core.events import (
-    EditDone,
-    EditFailed,
-    EditRefused,
     LoadSucceeded,
     SizeMeasured,
     SizePredicted,
     UnloadFailed,
     UnloadSucceeded,
 )
-from mesh.core.ids import CopyId, ModelId
+from mesh.core.ids import CopyId
 from mesh.core.instructions import Abandon, ChangeRecord, Instruction, LoadModel, MeasureSize, NoteEviction, PredictSize, UnloadModel
 from mesh.core.policy import UNLOAD_RETRIES
 from mesh.core.units import bytes_of
 from mesh.pod.conductor import Conductor
+from mesh.pod.record_writer import RecordWriter
 from mesh.runtime.spi import Spi
 from mesh.store.registry import Registry
 from mesh.telemetry.metrics import Metrics
@@ -34,16 +31,16 @@ class RuntimeHands:
     """Hands on a real runtime and registry; one task for each thing that takes time."""
 
     def __init__(self, conductor: Conductor, spi: Spi, registry: Registry, metrics: Metrics) -> None:
-        self._conductor, self._spi, self._registry, self._metrics = conductor, spi, registry, metrics
+        self._conductor, self._spi, self._metrics = conductor, spi, metrics
+        self._records = RecordWriter(conductor, registry)
         self._tasks: set[asyncio.Task[None]] = set()
         self._calls: dict[CopyId, asyncio.Task[None]] = {}
-        self._writes: dict[ModelId, asyncio.Task[None]] = {}
 
     def carry_out(self, instruction: Instruction) -> None:
         """Begins what is to be done."""
         match instruction:
             case ChangeRecord():
-                self._write(instruction)
+                self._records.write(instruction)
             case PredictSize(copy, _):
                 self._begin(self._predict(instruction), copy)
             case LoadModel(copy, _):
@@ -110,29 +107,6 @@ class RuntimeHands:
             log.warning("unload failed", extra={"model": model, "cause": event.message})
         self._conductor.tell(event)
 
-    # The registry
-
-    def _write(self, order: ChangeRecord) -> None:
-        """Edits of one model reach the registry in the order in which they were decided."""
-        model = order.edit.model
-        before = self._writes.get(model)
-        task = self._track(self._change(order, before))
-        self._writes[model] = task
-        task.add_done_callback(lambda done: self._writes.pop(model) if self._writes.get(model) is done else None)
-
-    async def _change(self, order: ChangeRecord, before: asyncio.Task[None] | None) -> None:
-        if before is not None:
-            await asyncio.wait([before])
-        try:
-            refusal = await self._registry.change(order.edit)
-        except MeshError as error:
-            log.warning("registry not written", extra={"model": order.edit.model, "cause": error.message})
-            if order.copy is not None:
-                self._conductor.tell(EditFailed(order.copy, error))
-            return
-        if order.copy is not None:
-            self._conductor.tell(EditRefused(order.copy, refusal) if refusal else EditDone(order.copy))
-
     # Tasks
 
     def _begin(self, work: Coroutine[Any, Any, None], copy: CopyId) -> None:
@@ -156,3 +130,4 @@ class RuntimeHands:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._records.stop()
