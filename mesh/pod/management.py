@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from mesh.core.aliases import DeleteAlias, SetAlias, TryAgain
+from mesh.core.aliases import DeleteAlias, ReadAlias, SetAlias, TryAgain
 from mesh.core.edits import CreateModel, DeleteModel, Edit, ReadModel
 from mesh.core.errors import Malformed, MeshError
 from mesh.core.events import FailureCleared
@@ -97,6 +97,18 @@ class Management:
         """
         self._need(model)
         return self._status(ModelId(model), self._registry.models.get(ModelId(model)))
+
+    async def look_up(self, model: str) -> ModelStatus:
+        """As `status`; a model that is not known here is looked for in the store: another pod may have registered it a moment ago.
+
+        Raises:
+            Malformed: the id is empty.
+            StoreUnavailable: it is not known here, and the store does not answer.
+        """
+        self._need(model)
+        if ModelId(model) not in self._registry.models:
+            await self._registry.change(ReadModel(ModelId(model)))
+        return self.status(model)
 
     def _status(self, model: ModelId, record: ModelRecord | None) -> ModelStatus:
         """Copies on pods that are gone, or of another kind, serve nobody who asks here."""
@@ -190,6 +202,18 @@ class Management:
         if not alias:
             raise Malformed("Must provide vModelId")
         await self._change(DeleteAlias(AliasId(alias), owner))
+
+    async def look_up_alias(self, alias: str, owner: str = "") -> AliasStatus:
+        """As `alias_status`; one that is not known here, or whose model is not, is read from the store first.
+
+        Raises:
+            Malformed: the id is empty.
+            StoreUnavailable: it is not known here, and the store does not answer.
+        """
+        record = self._registry.aliases.get(AliasId(alias))
+        if alias and (record is None or record.active not in self._registry.models):
+            await self._registry.change(ReadAlias(AliasId(alias)))
+        return self.alias_status(alias, owner)
 
     def alias_status(self, alias: str, owner: str = "") -> AliasStatus:
         """How an alias is; one of another owner reads as absent.

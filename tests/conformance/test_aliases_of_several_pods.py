@@ -127,6 +127,8 @@ def gone(client: Client, model: str) -> bool:
 def test_what_one_pod_was_told_all_know(cluster: Cluster, model: str, alias: str) -> None:
     first, second, third = (pod.client for pod in cluster.pods)
     first.set_alias(alias, model, path="p", owner="isvc", loadNow=True, sync=True)
+    assert [gist(client.alias(alias)) for client in (second, third)] == [("DEFINED", model, model)] * 2, "at once"
+    assert {client.status(model).status for client in (second, third)} <= {Status.LOADING, Status.LOADED}
     everywhere(cluster, alias, ("DEFINED", model, model))
     assert [via(client, alias) for client in (first, second, third)] == [answer(model)] * 3
     assert cluster.loads(model) == 1

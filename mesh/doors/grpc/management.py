@@ -67,7 +67,7 @@ class ModelMeshService(grpc.GenericRpcHandler):
         return pb.UnregisterModelResponse()
 
     async def _model_status(self, request: pb.GetStatusRequest, _: Context) -> Message:
-        return model_status(self._management.status(request.modelId))
+        return model_status(await self._management.look_up(request.modelId))
 
     async def _ensure_loaded(self, request: pb.EnsureLoadedRequest, _: Context) -> Message:
         return model_status(await self._management.ensure_loaded(request.modelId, last_used=request.lastUsedTime, sync=request.sync))
@@ -94,7 +94,7 @@ class ModelMeshService(grpc.GenericRpcHandler):
         return pb.DeleteVModelResponse()
 
     async def _alias_status(self, request: pb.GetVModelStatusRequest, _: Context) -> Message:
-        return alias_status(self._management.alias_status(request.vModelId, request.owner))
+        return alias_status(await self._management.look_up_alias(request.vModelId, request.owner))
 
 
 def model_status(status: ModelStatus) -> pb.ModelStatusInfo:
