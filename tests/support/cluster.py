@@ -142,12 +142,13 @@ class Cluster:
         return sum(pod.runtime.loads(model) for pod in self.pods)
 
     def holders(self, model: str) -> dict[str, int]:
-        """Pods that the registry shows for a model, as the first living pod sees it, and since when."""
+        """Pods that have a model or load it, as the first living pod sees it, and since when."""
         living = next(pod for pod in self.pods if pod.router.process.returncode is None)
-        return {copy["pod"]: copy["since_ms"] for copy in living.facts(f"models/{model}")["copies"]}
+        copies = living.facts(f"models/{model}")["copies"]
+        return {copy["pod"]: copy["since_ms"] for copy in copies if copy["state"] not in ("draining", "unloading")}
 
     def held(self, model: str) -> set[int]:
-        """Numbers of the pods that the registry shows for a model."""
+        """Numbers of the pods that have a model or load it."""
         numbers = {pod.id: number for number, pod in enumerate(self.pods)}
         return {numbers[pod] for pod in self.holders(model)}
 

@@ -77,6 +77,8 @@ class Spi(spi_grpc.ModelRuntimeServicer):
         if plan.hangs:
             await asyncio.Event().wait()
         await asyncio.sleep(plan.load_ms / 1000)
+        if text := self._state.behaviour.fail_loads:
+            raise Refusal(grpc.StatusCode.INTERNAL, text)
         failed = self._state.models.failed_once
         if plan.fails == "always" or (plan.fails == "once" and model not in failed):
             failed.add(model)

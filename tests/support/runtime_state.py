@@ -48,6 +48,8 @@ class Behaviour:
     unload_return_not_found: bool = False
     fail_unloads: int = 0
     """So many of the next unloads fail."""
+    fail_loads: str = ""
+    """Every load fails with this text; none does by that if it is empty."""
     health: bool = False
     """Whether grpc.health.v1 is served beside the management interface."""
     old_service: bool = False
@@ -154,7 +156,8 @@ class Journal:
     """Every call that the runtime saw, as it began and as it ended, one JSON object a line.
 
     Fields: `n` (order), `t` (a clock that all processes share), `pid`, `call`, `at` (`start` or `end`), `model`, `code` (at the end),
-    `held` (bytes in memory: loading, loaded and unloading), `loading` (loads running), `running` (calls running on this model), and whatever the call adds.
+    `held` (bytes in memory: loading, loaded and unloading), `loading` (loads running), `running` (calls running on this model), and
+    whatever the call adds.
     """
 
     def __init__(self, models: Models, path: Path | None) -> None:
