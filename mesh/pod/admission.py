@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from mesh.core.errors import Overloaded
 
@@ -15,21 +15,17 @@ class Admission:
         self._max_calls, self._max_held = max_calls, max_held
         self.calls = 0
         self.held = 0
+        self._counted = _Counted(self)
 
-    @contextmanager
-    def call(self) -> Iterator[None]:
-        """Counts one call in progress.
+    def call(self) -> AbstractContextManager[None]:
+        """A context that counts one call in progress.
 
         Raises:
             Overloaded: there are too many.
         """
         if self.calls >= self._max_calls:
             raise Overloaded(f"this pod has {self.calls} calls in progress, the most that MESH_MAX_CALLS allows; try again, or raise it")
-        self.calls += 1
-        try:
-            yield
-        finally:
-            self.calls -= 1
+        return self._counted
 
     @contextmanager
     def hold(self, size: int) -> Iterator[None]:
@@ -48,3 +44,16 @@ class Admission:
             yield
         finally:
             self.held -= size
+
+
+class _Counted(AbstractContextManager[None]):
+    """Counts whoever is inside: one for all calls, since it remembers nothing of them."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    def __enter__(self) -> None:
+        self._admission.calls += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._admission.calls -= 1

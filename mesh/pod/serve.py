@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from typing import TypeVar
 
 from mesh.core.copies import Copy
-from mesh.core.errors import Code, Unknown, Unsupported
+from mesh.core.errors import Unknown, Unsupported
 from mesh.core.hops import Hop
 from mesh.pod.admission import Admission
-from mesh.pod.measured import Measured, code_of
+from mesh.pod.measured import Invoked, Measured
 from mesh.pod.peers import Peers
 from mesh.pod.streams import Requests, ServedStream
 from mesh.pod.targets import Named, Targets, is_several, split
@@ -26,8 +25,6 @@ from mesh.wire.exchange import Exchange
 from mesh.wire.headers import to_runtime
 
 T = TypeVar("T")
-
-log = logging.getLogger(__name__)
 
 RUNTIME_SERVICE = "mmesh.ModelRuntime/"
 NONE_FOUND = "none of the requested models were found"
@@ -105,7 +102,7 @@ class CallServer:
         async def here(copy: Copy) -> Answer:
             model = copy.id.model
             message = fields.replace(payload, path, model.encode()) if path else payload
-            with self._invoking(call, copy, named):
+            with Invoked(self._metrics, call.method, model, named.alias, log=self._log_each):
                 return await self._exchange.unary(call.method, message, to_runtime(call.metadata, model), remaining(call))
 
         async def there(hop: Hop) -> Answer:
@@ -120,7 +117,7 @@ class CallServer:
         async def here(copy: Copy) -> None:
             model = copy.id.model
             metadata, timeout = to_runtime(call.metadata, model), remaining(call)
-            with self._invoking(call, copy, named):
+            with Invoked(self._metrics, call.method, model, named.alias, log=self._log_each):
                 if one:
                     await served.begin(self._exchange.ask(call.method, messages.one(model), metadata, timeout))
                 else:
@@ -144,21 +141,6 @@ class CallServer:
                 raise
             bind(again)
             return await self._go(call, again, way, bind)
-
-    @contextmanager
-    def _invoking(self, call: Call, copy: Copy, named: Named) -> Iterator[None]:
-        """Logs and measures a call of the runtime; of a stream, up to its first answer."""
-        loop = asyncio.get_running_loop()
-        if self._log_each:
-            log.info("invoking model runtime gRPC method: %s", call.method, extra={"model": copy.id.model})
-        begun, code = loop.time(), Code.OK
-        try:
-            yield
-        except BaseException as error:
-            code = code_of(error)
-            raise
-        finally:
-            self._metrics.invoke(call.method, code, (loop.time() - begun) * 1000, copy.id.model, named.alias)
 
     # Several models
 

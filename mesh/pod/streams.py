@@ -11,6 +11,7 @@ from mesh.core.errors import Malformed, Unsupported
 from mesh.core.ids import ModelId
 from mesh.pod.measured import Measured
 from mesh.pod.targets import Named
+from mesh.pod.travel import End
 from mesh.wire import fields
 from mesh.wire.call import Answer, Metadata
 from mesh.wire.exchange import Answering
@@ -141,7 +142,7 @@ class ServedStream:
         """Makes it a stream of one message that is known already."""
         self._head, self.headers, self._tail = answer.payload, answer.headers, answer.trailers
 
-    def keep(self, used: ExitStack) -> None:
+    def keep(self, used: End) -> None:
         """Ends something with the stream."""
         self._held.push(used)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
 from mesh.core.copies import Copy
@@ -14,7 +14,8 @@ from mesh.core.errors import Code, DeadlineExceeded, MeshError, Overloaded
 from mesh.core.events import LoadWanted, RuntimeForgot
 from mesh.core.hops import Hop
 from mesh.core.ids import ModelId
-from mesh.core.journey import Forward, Journey, Purpose, Refuse, Serve, View, WaitFor
+from mesh.core.journey import CALL, Forward, Journey, Purpose, Refuse, Serve, View, WaitFor
+from mesh.core.neighbourhood import Neighbourhood
 from mesh.pod.admission import Admission
 from mesh.pod.conductor import Conductor
 from mesh.pod.targets import Named
@@ -30,7 +31,11 @@ VERDICT = 0.5
 """Seconds in which a runtime that did not answer a call turns out to be down, if it is."""
 
 
-@dataclass(frozen=True, slots=True)
+End = Callable[[type[BaseException] | None, BaseException | None, TracebackType | None], None]
+"""Ends something as the `__exit__` of a context does."""
+
+
+@dataclass(slots=True, eq=False)
 class Way(Generic[T]):
     """How one call is made.
 
@@ -45,7 +50,7 @@ class Way(Generic[T]):
     here: Callable[[Copy], Awaitable[T]]
     there: Callable[[Hop], Awaitable[T]]
     size: int
-    keep: Callable[[ExitStack], None] | None = None
+    keep: Callable[[End], None] | None = None
     may_repeat: Callable[[], bool] = lambda: True
 
 
@@ -61,11 +66,39 @@ class Witness(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Done(Generic[T]):
-    """A call's result; without one it is to be looked for another copy."""
+class _Use:
+    """One call on a copy that it entered: counted and known to be under way until it ends.
 
-    result: T
+    Attributes:
+        give_back: ends its turn, once it has one.
+        lasts: whether the call goes on after this context; somebody else calls `end` then.
+    """
+
+    __slots__ = ("_conductor", "_copy", "_pods", "_running", "give_back", "lasts")
+
+    def __init__(self, copy: Copy, conductor: Conductor, pods: Neighbourhood, underway: Underway) -> None:
+        self._copy, self._conductor, self._pods, self._running = copy, conductor, pods, underway.on(copy)
+        self.give_back: Callable[[], None] | None = None
+        self.lasts = False
+
+    def __enter__(self) -> _Use:
+        self._pods.began(self._pods.me)
+        self._running.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if not self.lasts:
+            self.end(kind, error, trace)
+
+    def end(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Leaves the copy. Errors as of `Underway.on`."""
+        if self.give_back is not None:
+            self.give_back()
+        try:
+            self._running.__exit__(kind, error, trace)
+        finally:
+            self._pods.ended(self._pods.me)
+            self._conductor.leave(self._copy)
 
 
 class Travels:
@@ -88,7 +121,8 @@ class Travels:
             RuntimeStatus: the runtime's answer.
             MeshError: no copy gave an answer.
         """
-        journey = Journey(named.model, self._view, Purpose(call.hop, named.alias, call.balanced))
+        plain = call.hop is None and not named.alias and not call.balanced
+        journey = Journey(named.model, self._view, CALL if plain else Purpose(call.hop, named.alias, call.balanced))
         answered: RuntimeStatus | None = None
         while True:
             step = journey.next(self._conductor.now(), random.randrange)
@@ -100,7 +134,7 @@ class Travels:
                     step = Serve(copy)
                 done = await self._take(step, journey, call, way)
                 if done is not None:
-                    return done.result
+                    return done[0]
             except RuntimeStatus as status:
                 busy = status.code is Code.RESOURCE_EXHAUSTED and journey.failed(step, Overloaded(status.details))
                 if not busy or not way.may_repeat():
@@ -110,29 +144,28 @@ class Travels:
                 if not journey.failed(step, error) or not way.may_repeat():
                     raise answered or error from None
 
-    async def _take(self, step: Refuse | Forward | Serve, journey: Journey, call: Call, way: Way[T]) -> _Done[T] | None:
-        match step:
-            case Refuse(error):
-                raise error
-            case Forward(hop, holder):
-                with self._admission.hold(way.size) if holder is None else nullcontext():
-                    done = _Done(await way.there(hop))
-                if self.witness is not None:
-                    self.witness.answered_elsewhere(hop.model)
-                return done
-            case Serve(copy):
-                return await self._use(copy, journey, call, way)
+    async def _take(self, step: Refuse | Forward | Serve, journey: Journey, call: Call, way: Way[T]) -> tuple[T] | None:
+        """The call's result; None if another copy is to be looked for."""
+        if isinstance(step, Serve):
+            return await self._use(step.copy, journey, call, way)
+        if isinstance(step, Refuse):
+            raise step.error
+        if step.holder is None:
+            with self._admission.hold(way.size):
+                result = await way.there(step.hop)
+        else:
+            result = await way.there(step.hop)
+        if self.witness is not None:
+            self.witness.answered_elsewhere(step.hop.model)
+        return (result,)
 
     # On a copy here
 
-    async def _use(self, copy: Copy, journey: Journey, call: Call, way: Way[T]) -> _Done[T] | None:
-        with ExitStack() as used:
-            self._view.pods.began(self._view.pods.me)
-            self.calls += 1
-            used.callback(self._leave, copy)
-            used.enter_context(self._underway.on(copy))
+    async def _use(self, copy: Copy, journey: Journey, call: Call, way: Way[T]) -> tuple[T] | None:
+        self.calls += 1
+        with _Use(copy, self._conductor, self._view.pods, self._underway) as use:
             try:
-                used.callback(await self._turns.take(copy))
+                use.give_back = await self._turns.take(copy)
                 result = await way.here(copy)
             except RuntimeStatus as status:
                 error = error_of(call.method, status) or status
@@ -146,12 +179,9 @@ class Travels:
             if self.witness is not None:
                 self.witness.answered_here(copy.id.model)
             if way.keep is not None:
-                way.keep(used.pop_all())
-            return _Done(result)
-
-    def _leave(self, copy: Copy) -> None:
-        self._view.pods.ended(self._view.pods.me)
-        self._conductor.leave(copy)
+                use.lasts = True
+                way.keep(use.end)
+            return (result,)
 
     async def _judge(self, call: Call, copy: Copy, status: RuntimeStatus) -> None:
         """Returns if the call may be made again: the runtime does not know the copy, or has just gone down.

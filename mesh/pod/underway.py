@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from mesh.core.copies import Copy
 from mesh.core.errors import Leaving
@@ -26,26 +24,35 @@ class Underway:
                 self._ended.add(task)
                 task.cancel()
 
-    @contextmanager
-    def on(self, copy: Copy) -> Iterator[None]:
-        """Counts the current task's call on a copy.
+    def on(self, copy: Copy) -> _Running:
+        """A context in which the current task's call on a copy counts.
 
         Raises:
-            Leaving: the call was ended because the copy leaves.
+            Leaving: at its end; the call was ended because the copy leaves.
         """
+        return _Running(self._tasks, self._ended, copy)
+
+
+class _Running:
+    __slots__ = ("_copy", "_ended", "_task", "_tasks")
+
+    def __init__(self, tasks: dict[CopyId, set[asyncio.Task[object]]], ended: set[asyncio.Task[object]], copy: Copy) -> None:
+        self._tasks, self._ended, self._copy = tasks, ended, copy
+
+    def __enter__(self) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.setdefault(copy.id, set()).add(task)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if task not in self._ended:
-                raise
-            task.uncancel()
-            raise Leaving(f"model {copy.id.model} is leaving this pod and the call outlived MESH_DRAIN_LIMIT; try again") from None
-        finally:
+        self._task = task
+        self._tasks.setdefault(self._copy.id, set()).add(task)
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        task, copy = self._task, self._copy.id
+        running = self._tasks[copy]
+        running.discard(task)
+        if not running:
+            del self._tasks[copy]
+        if task in self._ended:
             self._ended.discard(task)
-            running = self._tasks[copy.id]
-            running.discard(task)
-            if not running:
-                del self._tasks[copy.id]
+            if isinstance(error, asyncio.CancelledError):
+                task.uncancel()
+                raise Leaving(f"model {copy.model} is leaving this pod and the call outlived MESH_DRAIN_LIMIT; try again") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Protocol, TypeGuard
 
 import grpc
@@ -36,7 +36,7 @@ class Exchange:
         Raises:
             RuntimeStatus: the answer was another status than OK.
         """
-        call = self._method(method)(payload, timeout=timeout, metadata=aio.Metadata(*metadata))
+        call = self._method(method)(payload, timeout=timeout, metadata=_Sent(metadata))
         try:
             reply = await call
             headers, trailers = await call.initial_metadata(), await call.trailing_metadata()
@@ -47,7 +47,7 @@ class Exchange:
     def stream(self, method: str, requests: AsyncIterator[bytes], metadata: Metadata, timeout: float | None) -> StreamCall:
         """Any number of messages each way."""
         multi: aio.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(f"/{method}")
-        return StreamCall(multi(timeout=timeout, metadata=aio.Metadata(*metadata)), requests, self._passes)
+        return StreamCall(multi(timeout=timeout, metadata=_Sent(metadata)), requests, self._passes)
 
     def ask(self, method: str, payload: bytes, metadata: Metadata, timeout: float | None) -> StreamCall:
         """One message there, any number back.
@@ -55,7 +55,7 @@ class Exchange:
         A status that comes before the request is written gets lost where gRPC writes messages one by one; not so here.
         """
         multi: aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(f"/{method}")
-        return StreamCall(multi(payload, timeout=timeout, metadata=aio.Metadata(*metadata)), None, self._passes)
+        return StreamCall(multi(payload, timeout=timeout, metadata=_Sent(metadata)), None, self._passes)
 
     def _method(self, method: str) -> aio.UnaryUnaryMultiCallable[bytes, bytes]:
         found = self._unary.get(method)
@@ -64,6 +64,19 @@ class Exchange:
             if len(self._unary) > _METHODS_KEPT:
                 self._unary.popitem(last=False)
         return found
+
+
+class _Sent(aio.Metadata):
+    """Metadata of a call, which gRPC only counts and goes through once: its own class would first sort them by name, for look-ups."""
+
+    def __init__(self, pairs: Metadata) -> None:
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __iter__(self) -> Iterator[tuple[str, str | bytes]]:
+        return iter(self._pairs)
 
 
 class Answering(Protocol):
@@ -151,8 +164,8 @@ def _takes_more(call: _Streaming) -> TypeGuard[aio.StreamStreamCall[bytes, bytes
     return isinstance(call, aio.StreamStreamCall)
 
 
-def _pairs(metadata: object) -> Metadata:
-    return tuple((str(key), value) for key, value in metadata or ())  # type: ignore[attr-defined]
+def _pairs(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
+    return tuple(metadata) if metadata is not None else ()
 
 
 def _status_of(error: aio.AioRpcError, passes: Callable[[Metadata], Metadata]) -> RuntimeStatus:

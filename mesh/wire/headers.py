@@ -56,7 +56,7 @@ def target_of(metadata: Metadata) -> Target | None:
 
 def balanced(metadata: Metadata) -> bool:
     """Whether the caller spreads its calls over the pods itself; anything but `true` means no."""
-    return any(name == BALANCED and value == "true" for name, value in metadata)
+    return (BALANCED, "true") in metadata
 
 
 def to_runtime(metadata: Metadata, model: ModelId) -> Metadata:
@@ -66,7 +66,12 @@ def to_runtime(metadata: Metadata, model: ModelId) -> Metadata:
 
 def from_runtime(metadata: Metadata) -> Metadata:
     """What the caller gets of the runtime's headers or trailers: all but the mesh's and the transport's own."""
-    return tuple(entry for entry in metadata if entry[0] == DETAILS or not (entry[0].startswith(_OWN_PREFIXES) or entry[0] in _OWN_NAMES))
+    return tuple([entry for entry in metadata if _passes(entry[0])]) if metadata else ()
+
+
+@lru_cache(maxsize=4096)
+def _passes(name: str) -> bool:
+    return name == DETAILS or not (name.startswith(_OWN_PREFIXES) or name in _OWN_NAMES)
 
 
 _ID_HEADERS = frozenset({MODEL, f"{MODEL}-bin", ALIAS, f"{ALIAS}-bin", LEGACY_MODEL})

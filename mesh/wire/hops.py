@@ -6,6 +6,8 @@ carries the class of the error. A status that names no pod is the transport's ow
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from google.protobuf.message import DecodeError
 
 from mesh.core import errors
@@ -57,12 +59,12 @@ def to_peer(metadata: Metadata, hop: Hop) -> Metadata:
             f"a call for model {hop.model[:100]!r} cannot be passed to another pod: its ids take {len(data)} bytes, and {LARGEST_HOP} "
             "are the limit; use shorter ids"
         )
-    return (*(entry for entry in metadata if not _stays(entry[0])), (HOP, data))
+    return (*[entry for entry in metadata if not _stays(entry[0])], (HOP, data))
 
 
 def without_hop(metadata: Metadata) -> Metadata:
     """Metadata without anything that pods add."""
-    return tuple(entry for entry in metadata if not entry[0].startswith(HOP_PREFIXES))
+    return tuple([entry for entry in metadata if not entry[0].startswith(HOP_PREFIXES)])
 
 
 def hop_of(metadata: Metadata) -> Hop | None:
@@ -100,6 +102,7 @@ def hop_of(metadata: Metadata) -> Hop | None:
 # Answers
 
 
+@lru_cache(maxsize=16)
 def pod_trailers(pod: PodId) -> Metadata:
     """Says who answers."""
     return ((POD, pod.encode()),)
@@ -164,5 +167,6 @@ _NEAREST: dict[Code, type[MeshError]] = {
 """By code; where several classes have it, one after which a sender looks further."""
 
 
+@lru_cache(maxsize=4096)
 def _stays(name: str) -> bool:
     return name.startswith(("grpc-", *HOP_PREFIXES)) or name in TRANSPORT

@@ -27,12 +27,17 @@ class Proxy(grpc.GenericRpcHandler):
 
     def __init__(self, serving: Serving, read: Callable[[str, Context], Call] | None = None, farewell: Farewell = silent) -> None:
         self._serving, self._read, self._farewell = serving, read or call_of, farewell
+        self._unary: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """A handler for the method; the same one serves all calls of it."""
         method = handler_call_details.method.removeprefix("/")
+        if (known := self._unary.get(method)) is not None:
+            return known
         if shape_of(method).unary:
-            return grpc.unary_unary_rpc_method_handler(_Unary(self._serving, method, self._read, self._farewell).answer)
+            # Only described methods come here, so the names that callers make up are not kept.
+            answer = _Unary(self._serving, method, self._read, self._farewell).answer
+            return self._unary.setdefault(method, grpc.unary_unary_rpc_method_handler(answer))
         return grpc.stream_stream_rpc_method_handler(_Stream(self._serving, method, self._read, self._farewell).answer)
 
 
@@ -79,7 +84,7 @@ class _Stream(_Method):
 
 def call_of(method: str, context: Context) -> Call:
     """What is asked, as the mesh carries it."""
-    metadata: Metadata = tuple((str(key), value) for key, value in context.invocation_metadata() or ())
+    metadata: Metadata = tuple(context.invocation_metadata() or ())
     remaining = context.time_remaining()
     # Without a deadline it is None, which the type stubs leave out.
     deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining  # type: ignore[redundant-expr]
