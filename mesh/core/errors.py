@@ -155,6 +155,10 @@ class RuntimeUnavailable(Unavailable):
     code, http, elsewhere, label = Code.INTERNAL, 500, True, "runtime"
 
 
+class RuntimeDown(RuntimeUnavailable):
+    """The model server is known to be down; nothing was tried, and a pod that is asked again waits for it."""
+
+
 class NoRuntime(Unavailable):
     """No running pod can hold this type of model; the text is pinned (reference D.10)."""
 

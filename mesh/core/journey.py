@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from mesh.core.balancing import Draw, lighter
 from mesh.core.copies import SERVING, Copy
 from mesh.core.edits import MODEL_NOT_FOUND
-from mesh.core.errors import Failed, LoadFailed, MeshError, NoRuntime, NotHere, Nowhere, Overloaded, Unknown
+from mesh.core.errors import Failed, LoadFailed, MeshError, NoRuntime, NotHere, Nowhere, Overloaded, RuntimeDown, Unknown
 from mesh.core.events import LoadWanted
 from mesh.core.hops import Holder, Hop, Kind
 from mesh.core.ids import ModelId, PodId
@@ -129,6 +129,7 @@ class Journey:
         self._avoid: set[PodId] = set(purpose.avoid | (hop.avoid if hop else frozenset()))
         self._without: set[PodId] = set()
         self._failed: set[PodId] = set()
+        self._down: Forward | None = None
         self._tries = 0
         self._healed = False
         self._overloaded = 0
@@ -162,11 +163,13 @@ class Journey:
         match step:
             case Forward(sent, holder):
                 self._exclude(sent.dest, holder, error)
+                self._down = step if isinstance(error, RuntimeDown) else self._down
                 return (error.elsewhere or isinstance(error, Nowhere | NoRuntime)) and self._overloaded < 2
             case Serve(copy):
                 self._tried.add((self._pods.me, copy.created))
             case WaitFor():
-                self._exclude(self._pods.me, None, error)
+                if not isinstance(error, RuntimeDown):
+                    self._exclude(self._pods.me, None, error)
             case _:
                 return False
         return hop is None and error.elsewhere and self._overloaded < 2
@@ -180,6 +183,8 @@ class Journey:
             refusal = self._view.pod.refusal(self.model, record.info, now)
             failed = isinstance(refusal, LoadFailed)
             return Refuse(refusal if refusal and failed else NotHere(f"model {self.model} is not on pod {self._pods.me}"))
+        if copy is not None and (self._pods.me, copy.created) not in self._tried and (down := self._view.pod.down()):
+            return Refuse(down)
         return self._here(record, now)
 
     def _to_a_copy(self, record: ModelRecord, now: Millis, draw: Draw) -> Step | None:
@@ -244,7 +249,7 @@ class Journey:
         """Has the model loaded where it fits best."""
         refusal = self._view.pod.refusal(self.model, record.info, now)
         if self._purpose.hop is not None:
-            refusal = refusal or self._out_of_tries(record, now)
+            refusal = refusal or self._out_of_tries(record, now) or (None if self._pods.me in self._avoid else self._view.pod.down())
             return Refuse(refusal) if refusal else self._wait(record, now)
         stop = self._enough(record, now)
         if stop is not None:
@@ -301,10 +306,14 @@ class Journey:
         return stop and (self._load_error or stop)
 
     def _last_resort(self, record: ModelRecord, refusal: MeshError | None, now: Millis) -> Step:
-        """No pod can load it: a copy whose runtime is coming back, or whose pod does not answer at the moment, is better than none."""
-        copy = self._local()
-        if copy is not None:
+        """No pod can load it: a pod whose runtime is coming back, or that does not answer at the moment, is better than none."""
+        down, pod = self._down, self._view.pod
+        if self._local() is not None or (pod.cache.down and refusal is None and self._pods.me not in self._avoid):
             return self._wait(record, now)
+        if down is not None:
+            # One that is asked again waits for its runtime.
+            self._down = None
+            return self._forward(down.hop.kind, down.hop.dest, now, down.holder)
         aside = self._elsewhere(record).aside
         if aside:
             return self._forward(Kind.HIT, aside[0], now, (aside[0], record.copies[aside[0]]))

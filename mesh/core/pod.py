@@ -11,7 +11,7 @@ from mesh.core.cache import Cache
 from mesh.core.constraints import Constraints
 from mesh.core.copies import COMING, SERVING, Copy, State
 from mesh.core.edits import AddCopy, ClearFailure, SettleCopy
-from mesh.core.errors import Leaving, MeshError
+from mesh.core.errors import Leaving, MeshError, RuntimeDown
 from mesh.core.events import (
     CopyEvent,
     Event,
@@ -126,6 +126,10 @@ class Pod:
         failure = self.cache.failures.blocking(model, self.cache.now if now is None else now)
         return self.constraints.refusal(info.type, self.labels) or (failure.error if failure else None)
 
+    def down(self) -> RuntimeDown | None:
+        """What calls that could go elsewhere are told while the runtime is known to be down."""
+        return RuntimeDown(f"the model server of pod {self.id} is down; its models come back with it") if self.cache.down else None
+
     def alone(self, info: ModelInfo) -> bool:
         """Whether no other pod could take a model of this type."""
         return all(other.shutting_down or self.constraints.refusal(info.type, other.labels) for _, other in self.pods.others())
@@ -222,6 +226,9 @@ class Pod:
         self.cache.down = self.cache.down or down
         for copy in [copy for copy in self.cache.current.values() if copy.doubt is not None]:
             self.cache.succeed(copy, "the runtime was lost while loading")
+        for copy in [copy for copy in self.cache.current.values() if self.cache.down and not self.alone(copy.info)]:
+            # Who waits may find it, or have it loaded, on another pod.
+            self.cache.release(copy, Outcome.FAILED, self.down())
 
     def _runtime_returned(self, emptied: bool) -> None:
         self.cache.paused = self.cache.down = False

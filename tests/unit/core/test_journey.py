@@ -18,6 +18,7 @@ from mesh.core.errors import (
     Nowhere,
     Overloaded,
     PeerUnavailable,
+    RuntimeDown,
     RuntimeUnavailable,
     Unknown,
 )
@@ -25,6 +26,7 @@ from mesh.core.events import LoadWanted, RuntimeForgot, RuntimeLost
 from mesh.core.hops import Hop, Kind, Load
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import InstanceRecord
+from mesh.core.instructions import Outcome
 from mesh.core.journey import Forward, Journey, Purpose, Refuse, Serve, Step, View, WaitFor
 from mesh.core.records import ModelRecord
 from mesh.core.units import Millis, Units
@@ -244,6 +246,66 @@ def test_a_ready_copy_elsewhere_helps_while_the_runtime_here_is_down_and_without
     assert forwarded(mesh.next(mesh.journey())) == (Kind.LOAD, A)
     mesh.has(copies={**mesh.models[M].copies, A: EARLY}, ready={A: LATE})
     assert forwarded(mesh.next(mesh.journey())) == (Kind.HIT, A)
+
+
+def test_a_pod_whose_runtime_is_down_sends_calls_of_other_pods_back() -> None:
+    mesh = Mesh(A)
+    mesh.loads_here()
+    mesh.stage.tell(RuntimeLost(down=True))
+    for kind in Kind:
+        error = refused(mesh.next(mesh.journey(asked(kind))))
+        assert isinstance(error, RuntimeDown)
+        assert "model server of pod here is down" in error.message
+
+
+def test_a_call_looks_further_when_the_runtime_of_a_pod_is_down_and_in_the_end_waits_for_it() -> None:
+    mesh = Mesh(A, B)
+    mesh.has(copies={A: EARLY}, ready={A: LATE})
+    mesh.stage.want("m")
+    mesh.stage.failed("m#1")
+    journey = mesh.journey()
+    assert forwarded(step := mesh.next(journey)) == (Kind.HIT, A)
+    assert journey.failed(step, RuntimeDown("A is down"))
+    assert forwarded(step := mesh.next(journey)) == (Kind.LOAD, B)
+    assert journey.failed(step, LoadFailed("broken on B"))
+    step = mesh.next(journey)
+    assert isinstance(step, Forward)
+    assert (step.hop.kind, step.hop.dest, step.hop.tried) == (Kind.HIT, A, frozenset({(A, EARLY)}))
+    assert journey.failed(step, PeerUnavailable("A is gone, too"))
+    assert refused(mesh.next(journey)).message == "broken on B"
+
+
+def test_a_pod_that_is_asked_again_although_its_runtime_is_down_waits_for_it() -> None:
+    mesh = Mesh(A)
+    mesh.loads_here()
+    mesh.stage.tell(RuntimeLost(down=True))
+    copy = mesh.stage.copy("m#1")
+    assert copy is not None
+    assert isinstance(mesh.next(mesh.journey(asked(Kind.HIT, tried=frozenset({(HERE, copy.created)})))), WaitFor)
+    assert isinstance(mesh.next(mesh.journey(asked(Kind.LOAD, avoid=frozenset({HERE})))), WaitFor)
+
+
+def test_calls_that_wait_for_a_model_look_elsewhere_when_the_runtime_goes_down_and_come_back_if_there_is_nothing() -> None:
+    mesh = Mesh(A)
+    journey = mesh.journey()
+    mesh.stage.pod.pods.intend(M, HERE, mesh.now)
+    step = mesh.next(journey)
+    assert isinstance(step, WaitFor)
+    mesh.stage.want("m")
+    mesh.stage.tell(RuntimeLost(down=True))
+    model, outcome, error = mesh.stage.released[-1]
+    assert (model, outcome) == ("m", Outcome.FAILED)
+    assert isinstance(error, RuntimeDown)
+    assert journey.failed(step, error)
+    assert forwarded(step := mesh.next(journey)) == (Kind.LOAD, A)
+    assert journey.failed(step, Leaving("A is leaving"))
+    assert isinstance(mesh.next(journey), WaitFor)
+
+
+def test_a_cold_model_waits_for_the_runtime_of_a_pod_alone() -> None:
+    mesh = Mesh()
+    mesh.stage.tell(RuntimeLost(down=True))
+    assert isinstance(mesh.next(mesh.journey()), WaitFor)
 
 
 def test_loading_a_model_that_is_ready_somewhere_marks_that_copy_as_used() -> None:
