@@ -140,18 +140,32 @@ class Transitions:
         if leaving is not None:
             self._pods[pod] = leaving
         if leaving != before:
-            for running in self._running.values():
-                running.wake.set()
+            self._look_at_all()
 
     def _leadership_changed(self, _leads: bool) -> None:
+        self._look_at_all()
+
+    def _look_at_all(self) -> None:
         for alias in {*self._moving, *self._running}:
             self._look_at(alias)
+
+    def _drives(self) -> bool:
+        """Whether it is this pod that works on transitions: the leader, or one for it if that is a router of another kind.
+
+        Such a router counts and loads copies only on its like. What both write is guarded by where the alias points.
+        """
+        if self._registry.read_only:
+            # The end of a transition could not be written.
+            return False
+        leader = self._registry.instances.get(self._registry.leader or PodId(""))
+        if self._registry.leads or leader is None or leader.endpoint:
+            return self._registry.leads
+        return min(self._living.stay(self._living.instances), default=None) == self._living.me
 
     def _look_at(self, alias: AliasId) -> None:
         """Has the right task run for an alias, or none."""
         running, record = self._running.get(alias), self._moving.get(alias)
-        # The end of a transition could not be written to a registry that is read-only.
-        wanted = record if self._registry.leads and not self._registry.read_only else None
+        wanted = record if self._drives() else None
         if running is not None:
             if wanted is not None and (wanted.active, wanted.target) == (running.record.active, running.record.target):
                 running.wake.set()

@@ -360,6 +360,24 @@ async def test_one_pod_of_many_does_it_and_the_next_takes_over(world: World) -> 
     assert len(world.ordered) == 2
 
 
+async def test_one_pod_stands_in_for_a_leader_of_another_kind(world: World) -> None:
+    """A router of ModelMesh that leads loads models only on its like."""
+    java = world.store.registry()
+    await java.publish(PodId("java"), InstanceRecord())
+    await java.stand_for_leader(PodId("java"))
+    for name in ("p2", "p1"):
+        await world.pod(name)
+    await world.moving("p2")
+    await settled(lambda: world.ordered, "somebody works on it")
+    await turns(50)
+    assert len(world.ordered) == 1
+    await world.ends("p1")
+    await settled(lambda: len(world.ordered) == 2, "the next one does")
+    await java.close()
+    await world.loaded(NEW, "p2")
+    await world.becomes(lambda alias: alias.active == NEW)
+
+
 async def test_a_store_that_is_away_holds_it_up_and_ends_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transitions, "STORE", 0.001)
     await world.pod("p1")
