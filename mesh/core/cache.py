@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mesh.core.copies import GRANTED, HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
 from mesh.core.edits import ModelEdit, RemoveCopy
-from mesh.core.errors import MeshError, Nowhere
+from mesh.core.errors import MeshError, Nowhere, RuntimeDown
 from mesh.core.failures import Failures
 from mesh.core.ids import CopyId, ModelId, PodId
 from mesh.core.instructions import (
@@ -153,6 +153,18 @@ class Cache:
             copy.last_used = max(copy.last_used, self.now) if copy.urgent else copy.last_used
         copy.waiting = 0
         self.order(ReleaseWaiters(copy.id.model, outcome, error, copy.id if outcome is Outcome.ENTERED else None))
+
+    def down_for(self, copy: Copy | None) -> RuntimeDown | None:
+        """Why a copy, or a new one, does not serve soon: the runtime does not answer."""
+        if not (self.down if copy is not None and copy.state in SERVING else self.paused):
+            return None
+        return RuntimeDown(f"the model server of pod {self.pod} is down; its models come back with it")
+
+    def send_away(self, copy: Copy) -> None:
+        """Has who waits for the runtime find the model, or have it loaded, on another pod, if there is one."""
+        down = self.down_for(copy)
+        if down is not None and not self.alone(copy.info):
+            self.release(copy, Outcome.FAILED, down)
 
     def unload(self, copy: Copy, why: str, after: Millis = Millis(0)) -> None:
         """Has the runtime give a copy's memory back, at once; who waits for it looks again."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mesh.core.balancing import Draw, lighter
-from mesh.core.copies import SERVING, Copy
+from mesh.core.copies import COMING, SERVING, Copy
 from mesh.core.edits import MODEL_NOT_FOUND
 from mesh.core.errors import Failed, LoadFailed, MeshError, NoRuntime, NotHere, Nowhere, Overloaded, RuntimeDown, Unknown
 from mesh.core.events import LoadWanted
@@ -183,7 +183,7 @@ class Journey:
             refusal = self._view.pod.refusal(self.model, record.info, now)
             failed = isinstance(refusal, LoadFailed)
             return Refuse(refusal if refusal and failed else NotHere(f"model {self.model} is not on pod {self._pods.me}"))
-        if copy is not None and (self._pods.me, copy.created) not in self._tried and (down := self._view.pod.down()):
+        if copy is not None and (self._pods.me, copy.created) not in self._tried and (down := self._view.pod.down(copy)):
             return Refuse(down)
         return self._here(record, now)
 
@@ -192,12 +192,13 @@ class Journey:
         me, pod = self._pods.me, self._view.pod
         copy = self._local()
         serves = copy is not None and copy.state in SERVING and not pod.cache.down
-        if copy is not None and (serves or not pod.cache.down) and self._stays(record, serves):
+        comes = copy is not None and copy.state in COMING and not pod.cache.paused
+        if (serves or comes) and self._stays(record, serves):
             return self._here(record, now)
         found = self._elsewhere(record)
         if serves and not (pod.leaving and found.ready):
             found.ready.append(me)
-        elif copy is not None and not pod.cache.down:
+        elif copy is not None and comes:
             found.coming.append((copy.created, me))
         if found.ready:
             chosen = lighter(found.ready, self._pods, now, draw)
@@ -269,7 +270,7 @@ class Journey:
         me, pod = self._pods.me, self._view.pod
         # A holder that said it has none was right: the record is older than that.
         others = {*(record.copies.keys() - self._without), *record.failed} - {me}
-        here = refusal is not None or pod.cache.down or pod.copy(self.model) is not None
+        here = refusal is not None or pod.cache.paused or pod.copy(self.model) is not None
         return frozenset(others | self._avoid | ({me} if here else set()))
 
     def _choose(self, record: ModelRecord, excluded: frozenset[PodId], now: Millis) -> PodId | None:
@@ -308,7 +309,7 @@ class Journey:
     def _last_resort(self, record: ModelRecord, refusal: MeshError | None, now: Millis) -> Step:
         """No pod can load it: a pod whose runtime is coming back, or that does not answer at the moment, is better than none."""
         down, pod = self._down, self._view.pod
-        if self._local() is not None or (pod.cache.down and refusal is None and self._pods.me not in self._avoid):
+        if self._local() is not None or (pod.cache.paused and refusal is None and self._pods.me not in self._avoid):
             return self._wait(record, now)
         if down is not None:
             # One that is asked again waits for its runtime.

@@ -126,9 +126,9 @@ class Pod:
         failure = self.cache.failures.blocking(model, self.cache.now if now is None else now)
         return self.constraints.refusal(info.type, self.labels) or (failure.error if failure else None)
 
-    def down(self) -> RuntimeDown | None:
-        """What calls that could go elsewhere are told while the runtime is known to be down."""
-        return RuntimeDown(f"the model server of pod {self.id} is down; its models come back with it") if self.cache.down else None
+    def down(self, copy: Copy | None = None) -> RuntimeDown | None:
+        """What calls that could go elsewhere are told while the runtime does not answer, or does not serve the copy that they want."""
+        return self.cache.down_for(copy)
 
     def alone(self, info: ModelInfo) -> bool:
         """Whether no other pod could take a model of this type."""
@@ -226,9 +226,8 @@ class Pod:
         self.cache.down = self.cache.down or down
         for copy in [copy for copy in self.cache.current.values() if copy.doubt is not None]:
             self.cache.succeed(copy, "the runtime was lost while loading")
-        for copy in [copy for copy in self.cache.current.values() if self.cache.down and not self.alone(copy.info)]:
-            # Who waits may find it, or have it loaded, on another pod.
-            self.cache.release(copy, Outcome.FAILED, self.down())
+        for copy in self.cache.current.values():
+            self.cache.send_away(copy)
 
     def _runtime_returned(self, emptied: bool) -> None:
         self.cache.paused = self.cache.down = False

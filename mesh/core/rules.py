@@ -109,6 +109,7 @@ def _load_failed(cache: Cache, copy: Copy, event: LoadFailed) -> None:
     error = kind(event.message)
     if event.code is Code.UNAVAILABLE and cache.paused:
         cache.succeed(copy, "the runtime was lost while loading")
+        cache.send_away(cache.current[copy.id.model])
         return
     if event.code is Code.UNAVAILABLE and cache.watched:
         copy.doubt = error

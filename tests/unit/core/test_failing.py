@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mesh.core.edits import ClearFailure, RecordFailure, RemoveCopy
-from mesh.core.errors import Code, Leaving, LoadFailed, LoadTimedOut, NotHere
+from mesh.core.errors import Code, Leaving, LoadFailed, LoadTimedOut, NotHere, RuntimeDown
 from mesh.core.events import FailureCleared, ModelDeleted, PodLeaves, RuntimeLost, RuntimeReturned, TimePassed
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import InstanceRecord
@@ -240,6 +240,19 @@ def test_where_others_could_load_it_a_failed_model_is_sent_there_and_not_tried_h
     stage.now = failure.retry_at
     assert stage.tell(TimePassed()) == []
     assert stage.edits[-1] == ClearFailure(M, HERE)
+
+
+@pytest.mark.parametrize("down", [True, False])
+def test_calls_that_wait_for_a_load_are_sent_to_the_others_when_the_runtime_is_lost(down: bool) -> None:
+    stage = among_others().holding(["ready"])
+    stage.want("m")
+    stage.tell(RuntimeLost(down=down))
+    (released,) = stage.released[1:]
+    assert (released[:2], type(released[2])) == (("m", Outcome.FAILED), RuntimeDown)
+    stage.want("m")
+    stage.failed("m#1", "connection reset", Code.UNAVAILABLE)
+    assert stage.states() == {"ready#1": "ready", "m#2": "queued"}
+    assert type(stage.released[-1][2]) is RuntimeDown, "who waits in the end is sent away when the load ends, too"
 
 
 def test_a_retry_that_was_due_on_the_only_pod_does_not_happen_once_there_are_others() -> None:

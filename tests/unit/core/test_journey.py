@@ -258,6 +258,19 @@ def test_a_pod_whose_runtime_is_down_sends_calls_of_other_pods_back() -> None:
         assert "model server of pod here is down" in error.message
 
 
+def test_a_pod_that_cannot_load_at_present_serves_what_it_has_and_sends_the_rest_back() -> None:
+    mesh = Mesh(A)
+    mesh.loads_here()
+    mesh.stage.tell(RuntimeLost(down=False))
+    assert mesh.next(mesh.journey(asked(Kind.HIT))) == Serve(mesh.stage.copy("m#1"))
+    mesh = Mesh(A)
+    mesh.stage.tell(RuntimeLost(down=False))
+    assert isinstance(refused(mesh.next(mesh.journey(asked(Kind.LOAD)))), RuntimeDown)
+    assert forwarded(mesh.next(mesh.journey())) == (Kind.LOAD, A)
+    mesh.stage.want("m")
+    assert isinstance(refused(mesh.next(mesh.journey(asked(Kind.HIT)))), RuntimeDown)
+
+
 def test_a_call_looks_further_when_the_runtime_of_a_pod_is_down_and_in_the_end_waits_for_it() -> None:
     mesh = Mesh(A, B)
     mesh.has(copies={A: EARLY}, ready={A: LATE})
