@@ -157,13 +157,13 @@ def _join(settings: Settings, metrics: Metrics, registry: Registry, runtime: Run
     rollout = Rollout()
     view = View(pod, registry.models, lambda: membership.record(), rollout.outdated)
     peers = Peers(pod.id, pod.pods, settings, conductor.now)
-    loads = Loads(conductor, view, peers)
+    loads = Loads(conductor, view, peers, targets.lookups)
     transitions = Transitions(pod.id, conductor, registry, loads)
     management = Management(conductor, registry, loads, transitions, default_owner=settings.default_alias_owner)
     serving_address = address(settings.serving_port, settings.serving_socket) or runtime.address
     admission = Admission(settings.max_calls, settings.max_held)
     turns = Turns(metrics, limited=runtime.limits_concurrency, longest=settings.max_inflight_per_copy)
-    travels = Travels(conductor, view, admission, turns, metrics)
+    travels = Travels(conductor, view, targets.lookups, admission, turns, metrics)
     membership = Membership(registry, conductor, settings, lambda: travels.calls)
     serving = CallServer(
         targets,

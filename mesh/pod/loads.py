@@ -9,13 +9,14 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-from mesh.core.errors import DeadlineExceeded, MeshError
+from mesh.core.errors import DeadlineExceeded, MeshError, Unknown
 from mesh.core.hops import Hop
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instructions import Instruction, LoadElsewhere
 from mesh.core.journey import Forward, Journey, Purpose, Refuse, Serve, View, WaitFor
 from mesh.core.units import Millis
 from mesh.pod.conductor import Conductor
+from mesh.pod.lookups import Lookups
 from mesh.pod.peers import Peers
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,8 @@ LONGEST = 600.0
 class Loads:
     """Loads of models that no call waits for, or that are waited for without a call."""
 
-    def __init__(self, conductor: Conductor, view: View, peers: Peers) -> None:
-        self._conductor, self._view, self._peers = conductor, view, peers
+    def __init__(self, conductor: Conductor, view: View, peers: Peers, lookups: Lookups) -> None:
+        self._conductor, self._view, self._peers, self._lookups = conductor, view, peers, lookups
         self._running: set[asyncio.Task[None]] = set()
         conductor.watch(self._watch)
 
@@ -80,6 +81,8 @@ class Loads:
     async def _step(self, journey: Journey, *, wait: bool) -> bool:
         """One step; whether that was all."""
         step = journey.next(self._conductor.now(), random.randrange)
+        if isinstance(step, Refuse) and isinstance(step.error, Unknown) and await self._lookups.model(journey.model):
+            return False
         try:
             match step:
                 case Refuse(error):

@@ -66,7 +66,7 @@ class CallServer:
             if is_several(target):
                 answer = await self._several(call, payload, target, path)
             else:
-                (measured.named,) = self._targets.resolve(target)
+                (measured.named,) = await self._targets.find(target)
                 answer = await self._one(call, payload, measured.named, path)
             measured.answered = len(answer.payload)
             return answer
@@ -89,7 +89,7 @@ class CallServer:
             if is_several(target):
                 served.answer(await self._several(call, await messages.only(), target, path))
             else:
-                (measured.named,) = [Named(call.hop.model, call.hop.alias)] if call.hop else self._targets.resolve(target)
+                (measured.named,) = [Named(call.hop.model, call.hop.alias)] if call.hop else await self._targets.find(target)
                 await self._pipe(call, measured.named, messages, served)
         except BaseException as error:
             served.fail(error)
@@ -151,7 +151,7 @@ class CallServer:
         async def one(part: Target) -> Answer | None:
             async with turns:
                 try:
-                    (named,) = self._targets.resolve(part)
+                    (named,) = await self._targets.find(part)
                     return await self._one(call, payload, named, path)
                 except Unknown:
                     if target.all_required:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from mesh.core.aliases import ReadAlias
 from mesh.core.dataplane import Dataplane, Rule
-from mesh.core.errors import Malformed, Unsupported
+from mesh.core.errors import Malformed, Unknown, Unsupported
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.names import resolve_alias, resolve_name
+from mesh.pod.lookups import Lookups
 from mesh.store.registry import Registry
 from mesh.wire import fields
 from mesh.wire.call import Call, Target
@@ -31,11 +32,13 @@ class Targets:
 
     Attributes:
         dataplane: the rules in force; replaced when their file changes.
+        lookups: of names that are not known here.
     """
 
     def __init__(self, registry: Registry, dataplane: Dataplane) -> None:
         self._registry = registry
         self.dataplane = dataplane
+        self.lookups = Lookups(registry)
 
     def rule(self, method: str) -> Rule:
         """The rule of a method.
@@ -77,6 +80,22 @@ class Targets:
         if target.aliases:
             return [Named(resolve_alias(alias, aliases, models), alias) for alias in target.aliases]
         return [Named(model) for model in target.models]
+
+    async def find(self, target: Target) -> list[Named]:
+        """As `resolve`; names that are not known here are looked for in the store first.
+
+        Raises:
+            Unknown: the one name does not exist.
+            StoreUnavailable: it is not known here, and the store does not answer.
+        """
+        try:
+            return self.resolve(target)
+        except Unknown:
+            for name in target.aliases if target.either is None else (target.either,):
+                found = await self.lookups.alias(AliasId(name))
+                if not found and target.either is not None:
+                    await self.lookups.model(ModelId(name))
+            return self.resolve(target)
 
     async def again(self, named: Named) -> Named | None:
         """What an alias means now that its model turned out to be gone; None if it is still that, or no alias.

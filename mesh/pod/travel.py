@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
 from mesh.core.copies import Copy
-from mesh.core.errors import Code, DeadlineExceeded, MeshError, Overloaded
+from mesh.core.errors import Code, DeadlineExceeded, MeshError, Overloaded, Unknown
 from mesh.core.events import LoadWanted, RuntimeForgot
 from mesh.core.hops import Hop
 from mesh.core.ids import ModelId
@@ -18,6 +18,7 @@ from mesh.core.journey import CALL, Forward, Journey, Purpose, Refuse, Serve, Vi
 from mesh.core.neighbourhood import Neighbourhood
 from mesh.pod.admission import Admission
 from mesh.pod.conductor import Conductor
+from mesh.pod.lookups import Lookups
 from mesh.pod.targets import Named
 from mesh.pod.turns import Turns
 from mesh.pod.underway import Underway
@@ -104,8 +105,8 @@ class _Use:
 class Travels:
     """The ways of all calls of one pod."""
 
-    def __init__(self, conductor: Conductor, view: View, admission: Admission, turns: Turns, metrics: Metrics) -> None:
-        self._conductor, self._view = conductor, view
+    def __init__(self, conductor: Conductor, view: View, lookups: Lookups, admission: Admission, turns: Turns, metrics: Metrics) -> None:
+        self._conductor, self._view, self._lookups = conductor, view, lookups
         self._admission, self._turns, self._metrics = admission, turns, metrics
         self._underway = Underway()
         conductor.watch(self._underway.watch)
@@ -126,6 +127,8 @@ class Travels:
         answered: RuntimeStatus | None = None
         while True:
             step = journey.next(self._conductor.now(), random.randrange)
+            if isinstance(step, Refuse) and isinstance(step.error, Unknown) and await self._lookups.model(named.model):
+                continue
             try:
                 if isinstance(step, WaitFor):
                     copy = await self._wait(step.wanted, call, way.size)

@@ -20,6 +20,7 @@ from mesh.core.units import Millis, Units
 from mesh.pod.clock import WallClock
 from mesh.pod.conductor import Conductor
 from mesh.pod.loads import Loads
+from mesh.pod.lookups import Lookups
 from mesh.pod.management import Management
 from mesh.pod.peers import Peers
 from mesh.pod.transitions import Transitions
@@ -47,7 +48,7 @@ class Bench:
         self.registry = MemoryRegistry()
         self.view = View(self.pod, self.registry.models, lambda: self.pod.figures(InstanceRecord()), lambda _: frozenset())
         self.peers = Peers(self.pod.id, self.pod.pods, Settings(), self.conductor.now)
-        self.loads_of_models = Loads(self.conductor, self.view, self.peers)
+        self.loads_of_models = Loads(self.conductor, self.view, self.peers, Lookups(self.registry))
         self.transitions = Transitions(self.pod.id, self.conductor, self.registry, self.loads_of_models)
         self.management = Management(self.conductor, self.registry, self.loads_of_models, self.transitions, default_owner="")
         self.loads: dict[ModelId, CopyId] = {}

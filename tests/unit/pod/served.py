@@ -73,12 +73,13 @@ class Served:
         self.admission = Admission(max_calls, max_held)
         runtime = Runtime(Spi(self.channel, SERVICE, bench.pod.cache.policy.load_timeout), "test", bench.pod.cache.policy, {}, True, True)
         turns = Turns(OFF, limited=True, longest=0)
+        targets = Targets(bench.registry, Dataplane.DEFAULT)
         self.calls = CallServer(
-            Targets(bench.registry, Dataplane.DEFAULT),
+            targets,
             runtime,
             Exchange(self.channel),
             bench.peers,
-            Travels(bench.conductor, bench.view, self.admission, turns, OFF),
+            Travels(bench.conductor, bench.view, targets.lookups, self.admission, turns, OFF),
             self.admission,
             OFF,
             parallel=4,
