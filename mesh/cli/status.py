@@ -26,41 +26,36 @@ def status(
         if format_ in (Format.json, Format.yaml):
             output.data(found, format_)
             return
-        services = found["services"]
-        told = f"{services['ready']} of {services['total']} ready" + (
-            f", {services['pending']} not told yet" if services["pending"] else ""
-        )
-        output.fields(
-            [
-                ("State", found["state"]),
-                ("Namespace", found["namespace"]),
-                ("Since", output.moment(found["startedAt"])),
-                ("gRPC", found["grpc"]),
-                ("REST", found["rest"]),
-                ("Metrics", "\n".join(one["metrics"] for one in found["pods"])),
-                ("Pods", _pods(found["pods"])),
-                ("Registry", found["store"]),
-                ("Runtime", f"{found['runtime']['name']}, {output.size(found['runtime']['capacityBytes'])} for models"),
-                ("Services", told),
-                ("Data folder", found["data"]),
-                ("Claims", "\n".join(f"{name} → {path}" for name, path in found["claims"].items()) or "none"),
-                ("Storage keys", found["storageConfig"]),
-                *(("Warning", warning) for warning in found["warnings"]),
-            ]
-        )
-        rows = [
-            [one["name"], one["state"], str(one["pid"] or "-"), str(one["restarts"]), one["lastExit"] or "-", one["log"]]
-            for one in [
-                {
-                    "name": "mesh",
-                    "state": found["state"],
-                    "pid": found["pid"],
-                    "restarts": 0,
-                    "lastExit": "",
-                    "log": f"{found['data']}/logs/mesh.log",
-                },
-                *found["processes"],
-            ]
-        ]
+        output.fields(_fields(found))
         output.console.print()
-        output.table(rows, ["PROCESS", "STATE", "PID", "RESTARTS", "LAST EXIT", "LOG"])
+        output.table(_processes(found), ["PROCESS", "STATE", "PID", "RESTARTS", "LAST EXIT", "LOG"])
+
+
+def _fields(found: dict[str, Any]) -> list[tuple[str, str]]:
+    services = found["services"]
+    told = f"{services['ready']} of {services['total']} ready" + (f", {services['pending']} not told yet" if services["pending"] else "")
+    return [
+        ("State", found["state"]),
+        ("Namespace", found["namespace"]),
+        ("Since", output.moment(found["startedAt"])),
+        ("gRPC", found["grpc"]),
+        ("REST", found["rest"]),
+        ("Metrics", "\n".join(one["metrics"] for one in found["pods"])),
+        ("Pods", _pods(found["pods"])),
+        ("Registry", found["store"]),
+        ("Runtime", f"{found['runtime']['name']}, {output.size(found['runtime']['capacityBytes'])} for models"),
+        ("Services", told),
+        ("Data folder", found["data"]),
+        ("Claims", "\n".join(f"{name} → {path}" for name, path in found["claims"].items()) or "none"),
+        ("Storage keys", found["storageConfig"]),
+        *(("Warning", warning) for warning in found["warnings"]),
+    ]
+
+
+def _processes(found: dict[str, Any]) -> list[list[str]]:
+    log = f"{found['data']}/logs/mesh.log"
+    own = {"name": "mesh", "state": found["state"], "pid": found["pid"], "restarts": 0, "lastExit": "", "log": log}
+    return [
+        [one["name"], one["state"], str(one["pid"] or "-"), str(one["restarts"]), one["lastExit"] or "-", one["log"]]
+        for one in [own, *found["processes"]]
+    ]

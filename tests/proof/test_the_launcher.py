@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from mesh.manifests.runtimes import built_in, in_force
 
 @pytest.fixture
 def setup(tmp_path: Path) -> PodSetup:
-    return PodSetup(DataFolder.at(tmp_path / "data"), PodPorts(*range(9001, 9011)), tmp_path / "environment", tmp_path / "storage-config")
+    ports = PodPorts(*range(9001, 9001 + len(dataclasses.fields(PodPorts))))
+    return PodSetup("pod-0", "", DataFolder.at(tmp_path / "data"), ports, tmp_path / "environment", tmp_path / "storage-config")
 
 
 def commands(setup: PodSetup) -> dict[str, Command]:
