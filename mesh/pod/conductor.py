@@ -110,6 +110,8 @@ class Conductor:
         waiting = self._waiting.get(model, {})
         if future in waiting:
             del waiting[future]
+            if not waiting:
+                del self._waiting[model]
             self.pod.stop_waiting(model)
         elif not future.cancelled() and isinstance(copy := future.result(), Copy):
             self.leave(copy)

@@ -137,6 +137,7 @@ async def test_who_leaves_while_the_model_loads_keeps_nothing(served: Served) ->
     with pytest.raises(asyncio.CancelledError):
         await call
     assert served.kept() == NOTHING
+    assert not vars(served.bench.conductor)["_waiting"], "models that nobody waits for any more take no space"
 
 
 async def test_who_leaves_while_the_runtime_works_cancels_its_call(served: Served, server: InferenceServer) -> None:
