@@ -86,6 +86,14 @@ def test_an_alias_is_called_through_pods_that_hold_nothing_of_it(three: Cluster,
     assert three.loads(model) == 1
 
 
+def test_what_was_registered_a_moment_ago_is_known_to_every_pod(three: Cluster, model: str) -> None:
+    for number in range(30):
+        name, asked = f"{model}-{number}", [three[(number + step) % 3].client for step in range(3)]
+        asked[0].set_alias(f"{name}-alias", name, kind="example")
+        assert asked[1].said(name) == answer(name)
+        assert asked[2].said("", metadata=(("mm-vmodel-id", f"{name}-alias"),)) == answer(name)
+
+
 def test_what_one_pod_registers_another_forgets(three: Cluster, model: str) -> None:
     three[0].client.loaded(model, kind="on-1")
     three[2].client.unregister(model)
