@@ -137,6 +137,13 @@ class FailureCleared:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordDiffers:
+    """The model's record does not say what is true of this pod's copy."""
+
+    model: ModelId
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeLost:
     """The runtime does not answer.
 
@@ -181,4 +188,4 @@ CopyEvent = (
     | UnloadFailed
     | RuntimeForgot
 )
-Event = LoadWanted | CopyEvent | ModelDeleted | FailureCleared | RuntimeLost | RuntimeReturned | PodLeaves | TimePassed
+Event = LoadWanted | CopyEvent | ModelDeleted | FailureCleared | RecordDiffers | RuntimeLost | RuntimeReturned | PodLeaves | TimePassed

@@ -20,6 +20,7 @@ from mesh.core.events import (
     LoadWanted,
     ModelDeleted,
     PodLeaves,
+    RecordDiffers,
     RuntimeLost,
     RuntimeReturned,
     TimePassed,
@@ -30,7 +31,7 @@ from mesh.core.instances import NEVER, InstanceRecord
 from mesh.core.instructions import Abandon, ChangeRecord, Instruction, Outcome, PredictSize, ReleaseWaiters
 from mesh.core.neighbourhood import Neighbourhood
 from mesh.core.policy import Policy
-from mesh.core.records import ModelInfo
+from mesh.core.records import ModelInfo, ModelRecord
 from mesh.core.rules import RULES
 from mesh.core.story import Line
 from mesh.core.units import Millis
@@ -76,6 +77,10 @@ class Pod:
             case FailureCleared(model):
                 if cache.failures.clear(model):
                     cache.change(ClearFailure(model, self.id))
+            case RecordDiffers(model):
+                edit = self.settled(model)
+                if edit is not None:
+                    cache.change(edit)
             case RuntimeLost(down):
                 self._runtime_lost(down)
             case RuntimeReturned(emptied):
@@ -167,6 +172,22 @@ class Pod:
             return SettleCopy(model, self.id, None, None, failed, Millis(0))
         ready = copy.loaded_at if copy.state in SERVING else None
         return SettleCopy(model, self.id, copy.created, ready, failed, copy.last_used)
+
+    def record_changed(self, model: ModelId, record: ModelRecord | None) -> Sequence[Event]:
+        """What a model's record, new, changed or gone, means for this pod."""
+        cleared = self.pods.model_changed(model, record)
+        if record is None:
+            return (ModelDeleted(model),)
+        events: list[Event] = [FailureCleared(model)] if cleared else []
+        copy, failure = self.cache.current.get(model), self.cache.failures.of(model)
+        known = copy or failure
+        if known is not None and known.info != record.info:
+            # Deleted and registered as another model before this pod saw either.
+            events.append(ModelDeleted(model))
+        wanted = copy.created if copy is not None and copy.registered else None
+        if record.copies.get(self.id) != wanted and (copy is None or copy.registered):
+            events.append(RecordDiffers(model))
+        return events
 
     def story(self, model: ModelId) -> Sequence[Line]:
         """What happened to a model here, oldest first."""

@@ -11,7 +11,6 @@ from typing import Any
 from mesh.core.constraints import Constraints
 from mesh.core.dataplane import Dataplane
 from mesh.core.errors import Malformed
-from mesh.core.events import FailureCleared, ModelDeleted
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.journey import View
@@ -195,11 +194,8 @@ def _listen(registry: Registry, conductor: Conductor, rollout: Rollout, peers: P
     pods = conductor.pod.pods
 
     def model_changed(model: ModelId, record: ModelRecord | None) -> None:
-        cleared = pods.model_changed(model, record)
-        if record is None:
-            conductor.tell(ModelDeleted(model))
-        elif cleared:
-            conductor.tell(FailureCleared(model))
+        for event in conductor.pod.record_changed(model, record):
+            conductor.tell(event)
 
     def alias_changed(_alias: AliasId, _record: AliasRecord | None) -> None:
         """Aliases concern calls and transitions, not copies."""
