@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import grpc
 
+_NO_MAJORITY = (
+    "more than half of its nodes have to run and reach each other; check them (etcdctl endpoint status --cluster), then try again"
+)
+
 _SILENCE = (
     ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted; set certificate_file to that of its authority"),
     ("Hostname Verification", "its certificate is for another name than the endpoint's; use that name, or set override_authority to it"),
     ("_CERTIFICATE", "it does not accept the client's certificate; set client_key_file and client_certificate_file"),
     ("andshake read failed", "it does not speak TLS; use http:// or tls_mode PLAINTEXT"),
+    ("context deadline exceeded", _NO_MAJORITY),
+    ("etcdserver: no leader", _NO_MAJORITY),
+    ("etcdserver: request timed out", _NO_MAJORITY),
 )
-"""By what gRPC says of a handshake; the first that is found counts."""
+"""By what gRPC says of a handshake, or a node of its cluster; the first that is found counts."""
 
 
 def on_silence(details: str) -> str:

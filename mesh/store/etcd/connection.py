@@ -27,6 +27,8 @@ _PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 _ELSEWHERE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 """Codes after which another endpoint, or the same one later, may do better."""
+OUT_OF_TIME = "context deadline exceeded"
+"""What a node says, as an unknown error, that ran into the call's deadline before the caller did: it is cut off from most others."""
 STALE_TOKEN = ("invalid auth token", "auth store is old", "user name is empty")
 """In an answer to a call that may be made again with a new token."""
 NO_AUTHENTICATION = "authentication is not enabled"
@@ -126,7 +128,7 @@ class Connection:
                 if self._refresh(error) and not fresh:
                     fresh = True
                     continue
-                if error.code() not in _ELSEWHERE:
+                if error.code() not in _ELSEWHERE and OUT_OF_TIME not in (error.details() or ""):
                     raise self._refused(error) from None
                 tries += 1
                 self.turn(endpoint.address)
