@@ -131,6 +131,12 @@ class Leaving(Rejected):
     code, http, elsewhere, label = Code.UNAVAILABLE, 503, True, "leaving"
 
 
+class Outlived(Leaving):
+    """A call took longer than a leaving copy waits for it; elsewhere it would be made a second time."""
+
+    elsewhere = False
+
+
 class NotHere(Rejected):
     """The copy that a call was sent to is not on this pod; the sender looks further."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from mesh.core.copies import Copy
-from mesh.core.errors import Leaving
+from mesh.core.errors import Outlived
 from mesh.core.ids import CopyId
 from mesh.core.instructions import EndCalls, Instruction
 
@@ -28,7 +28,7 @@ class Underway:
         """A context in which the current task's call on a copy counts.
 
         Raises:
-            Leaving: at its end; the call was ended because the copy leaves.
+            Outlived: at its end; the call was ended because the copy leaves.
         """
         return _Running(self._tasks, self._ended, copy)
 
@@ -55,4 +55,4 @@ class _Running:
             self._ended.discard(task)
             if isinstance(error, asyncio.CancelledError):
                 task.uncancel()
-                raise Leaving(f"model {copy.model} is leaving this pod and the call outlived MESH_DRAIN_LIMIT; try again") from None
+                raise Outlived(f"model {copy.model} is leaving this pod and the call outlived MESH_DRAIN_LIMIT; try again") from None

@@ -16,6 +16,7 @@ from mesh.core.errors import (
     NoRuntime,
     NotHere,
     Nowhere,
+    Outlived,
     Overloaded,
     PeerUnavailable,
     RuntimeDown,
@@ -514,6 +515,13 @@ def test_a_copy_here_whose_runtime_does_not_answer_is_left_for_another() -> None
     step = mesh.next(journey)
     assert journey.failed(step, RuntimeUnavailable("away"))
     assert forwarded(mesh.next(journey)) == (Kind.LOAD, A)
+
+
+def test_a_call_that_a_leaving_copy_did_not_wait_for_is_not_made_a_second_time() -> None:
+    mesh = Mesh(A)
+    mesh.loads_here()
+    journey = mesh.journey()
+    assert journey.failed(mesh.next(journey), Outlived("took too long")) is False
 
 
 @pytest.mark.parametrize("error", [DeadlineExceeded("late"), Unknown("no such model"), Failed("whatever")])

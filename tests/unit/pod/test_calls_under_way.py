@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from mesh.core.copies import Copy
-from mesh.core.errors import Code, Leaving
+from mesh.core.errors import Code, Outlived
 from mesh.core.events import ModelDeleted
 from mesh.core.instructions import EndCalls, UnloadModel
 from mesh.pod.underway import Underway
@@ -28,8 +28,8 @@ async def test_the_calls_of_a_copy_are_ended_with_a_reason(bench: Bench) -> None
     await turns()
     underway.watch(EndCalls(copy.id))
     results = await asyncio.gather(*ended, return_exceptions=True)
-    assert [type(result) for result in results] == [Leaving] * 3
-    assert isinstance(results[0], Leaving)
+    assert [type(result) for result in results] == [Outlived] * 3
+    assert isinstance(results[0], Outlived)
     assert results[0].code is Code.UNAVAILABLE
     assert "model m" in str(results[0])
     assert "MESH_DRAIN_LIMIT" in str(results[0])
@@ -79,7 +79,7 @@ async def test_who_was_ended_can_go_on_with_something_else(bench: Bench) -> None
     async def call() -> str:
         try:
             await long(underway, copy)
-        except Leaving:
+        except Outlived:
             await asyncio.sleep(0)
         return "elsewhere"
 
@@ -110,6 +110,6 @@ async def test_the_drain_limit_ends_what_holds_up_an_unload() -> None:
         return bool(bench.unloads)
 
     await until_async(unloads, "the unload")
-    with pytest.raises(Leaving):
+    with pytest.raises(Outlived):
         await task
     await bench.stop()
