@@ -13,9 +13,9 @@ from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.store.etcd import EtcdRegistry
 from tests.integration.etcd.conftest import Opener
+from tests.integration.etcd.nodes import leader, three_nodes
 from tests.integration.etcd.server import Etcd
 from tests.integration.etcd.test_following import counted, eventually
-from tests.support.waiting import until
 from tests.unit.store.edits import Count, Witness, create
 
 A, POD = ModelId("a"), PodId("abcdef-12345")
@@ -23,29 +23,8 @@ A, POD = ModelId("a"), PodId("abcdef-12345")
 
 @pytest.fixture
 def nodes(environment: Path, tmp_path: Path) -> Iterator[list[Etcd]]:
-    folders = [tmp_path / name for name in ("one", "two", "three")]
-    for folder in folders:
-        folder.mkdir()
-    nodes = [Etcd(environment, folder) for folder in folders]
-    cluster = ",".join(node.cluster for node in nodes)
-    for node in nodes:
-        node.cluster = cluster
-    try:
-        for node in nodes:
-            node.launch()
-        for node in nodes:
-            until(node.healthy, "the cluster is healthy", within=30)
+    with three_nodes(environment, tmp_path) as nodes:
         yield nodes
-    finally:
-        for node in nodes:
-            node.kill()
-
-
-def leader(nodes: list[Etcd]) -> Etcd:
-    def found() -> list[Etcd]:
-        return [node for node in nodes if node.ctl("endpoint", "status").split(", ")[4] == "true"]
-
-    return until(found, "there is a leader")[0]
 
 
 async def count(registry: EtcdRegistry, times: int) -> int:

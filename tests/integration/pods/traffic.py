@@ -7,7 +7,7 @@ import json
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -26,15 +26,28 @@ BALANCED = json.dumps(
 """gRPC's own balancing with its own health checks: a pod that says that it leaves gets no further calls from such a client."""
 
 
+Ask = Callable[[aio.Channel, str], Awaitable[None]]
+"""Calls a model by its id within LIMIT, and checks the answer."""
+
+
+async def predicted(channel: aio.Channel, model: str) -> None:
+    """Asks the scripted runtime."""
+    stub = example_grpc.ExamplePredictorStub(channel)
+    answer = await stub.predict(example.PredictRequest(text="hello"), timeout=LIMIT, metadata=to(model))
+    assert model in answer.results[0].category
+
+
 @dataclass
 class Traffic:
     """What happened so far.
 
     Attributes:
+        ask: how a model is called.
         answered: answers by model.
         failures: what went wrong, as text.
     """
 
+    ask: Ask = predicted
     answered: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -64,19 +77,21 @@ class Traffic:
                 await channel.close()
 
     async def _caller(self, channel: aio.Channel, models: Sequence[str], weights: Sequence[float], dice: random.Random) -> None:
-        stub = example_grpc.ExamplePredictorStub(channel)
         while not self._ended.is_set():
             (model,) = dice.choices(models, weights)
             try:
-                answer = await stub.predict(example.PredictRequest(text="hello"), timeout=LIMIT, metadata=to(model))
-                assert model in answer.results[0].category
+                await self.ask(channel, model)
                 self.answered[model] += 1
             except grpc.RpcError as error:
                 self.failures.append(f"{model}: {error.code()}: {error.details()}")
+            except AssertionError as error:
+                self.failures.append(f"{model}: {error}")
 
 
 @contextmanager
-def traffic(addresses: Sequence[str], models: Sequence[str], *, zipf: float = 0.0, callers: int = 16, seed: int = 1) -> Iterator[Traffic]:
+def traffic(
+    addresses: Sequence[str], models: Sequence[str], *, zipf: float = 0.0, callers: int = 16, seed: int = 1, ask: Ask = predicted
+) -> Iterator[Traffic]:
     """Calls go on while the context lasts.
 
     Args:
@@ -85,9 +100,10 @@ def traffic(addresses: Sequence[str], models: Sequence[str], *, zipf: float = 0.
         zipf: exponent of the popularity.
         callers: calls at a time.
         seed: of all choices.
+        ask: how a model is called.
     """
     weights = [1 / (rank + 1) ** zipf for rank in range(len(models))]
-    made = Traffic()
+    made = Traffic(ask)
     thread = threading.Thread(target=made._run, args=(addresses, models, weights, callers, seed))
     thread.start()
     try:
