@@ -52,10 +52,35 @@ def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         yield mesh
 
 
+@pytest.fixture(scope="session")
+def roomy_on_etcd(tmp_path_factory: pytest.TempPathFactory, etcd: Etcd, service: Callable[[], str]) -> Iterator[Mesh]:
+    """As `roomy`, with its registry in etcd."""
+    with a_mesh(tmp_path_factory.mktemp("roomy-on-etcd"), ROOM, on(etcd, service())) as mesh:
+        yield mesh
+
+
+def on(etcd: Etcd, service: str) -> dict[str, str]:
+    """Variables of a router that keeps its registry there."""
+    return {"KV_STORE": f"etcd:{etcd.address}", "MM_SERVICE_NAME": service}
+
+
 @pytest.fixture(scope="module")
-def mesh(roomy: Mesh) -> Mesh:
+def registry() -> str:
+    """`memory` or `etcd`; a module that looks at what the registry bears on has both, by a fixture of its own."""
+    return "memory"
+
+
+@pytest.fixture(scope="module")
+def store(registry: str, service: Callable[[], str], request: pytest.FixtureRequest) -> dict[str, str]:
+    """Variables of a router, by which it has that registry."""
+    return {} if registry == "memory" else on(request.getfixturevalue("etcd"), service())
+
+
+@pytest.fixture(scope="module")
+def mesh(registry: str, request: pytest.FixtureRequest) -> Mesh:
     """The pod of this module's tests; a module with needs of its own has its own `mesh`."""
-    return roomy
+    found: Mesh = request.getfixturevalue("roomy" if registry == "memory" else "roomy_on_etcd")
+    return found
 
 
 @pytest.fixture(scope="module")

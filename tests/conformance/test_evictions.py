@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.client import Client, Status, answer
-from tests.support.mesh import Mesh, RuntimeProcess, a_mesh
+from tests.support.mesh import REGISTRIES, Mesh, RuntimeProcess, a_mesh
 from tests.support.runtime_state import MIB
 from tests.support.waiting import until
 
@@ -21,9 +21,14 @@ SIZE = 50 * MIB
 CAPACITY = 1024 * MIB
 
 
+@pytest.fixture(scope="module", params=REGISTRIES)
+def registry(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    with a_mesh(tmp_path_factory.mktemp("evictions")) as mesh:
+def mesh(tmp_path_factory: pytest.TempPathFactory, store: dict[str, str]) -> Iterator[Mesh]:
+    with a_mesh(tmp_path_factory.mktemp("evictions"), environment=store) as mesh:
         yield mesh
 
 

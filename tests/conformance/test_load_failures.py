@@ -9,16 +9,21 @@ import pytest
 from grpc import RpcError, StatusCode
 
 from tests.support.client import Client, Status, answer, refused
-from tests.support.mesh import INSTANCE_ID, Mesh, RuntimeProcess, a_mesh
+from tests.support.mesh import INSTANCE_ID, REGISTRIES, Mesh, RuntimeProcess, a_mesh
 from tests.support.waiting import until
 
 EXPIRY_MS = 2_000
 
 
+@pytest.fixture(scope="module", params=REGISTRIES)
+def registry(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+def forgetful(tmp_path_factory: pytest.TempPathFactory, store: dict[str, str]) -> Iterator[Mesh]:
     """A pod that remembers failures for two seconds only."""
-    with a_mesh(tmp_path_factory.mktemp("forgetful"), environment={"MM_LOAD_FAILURE_EXPIRY_TIME_MS": str(EXPIRY_MS)}) as mesh:
+    with a_mesh(tmp_path_factory.mktemp("forgetful"), environment={"MM_LOAD_FAILURE_EXPIRY_TIME_MS": str(EXPIRY_MS), **store}) as mesh:
         yield mesh
 
 

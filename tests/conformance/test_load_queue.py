@@ -7,16 +7,21 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.client import Client, Status, answer
-from tests.support.mesh import Mesh, RuntimeProcess, a_mesh
+from tests.support.mesh import REGISTRIES, Mesh, RuntimeProcess, a_mesh
 from tests.support.runtime_state import MIB, Behaviour
 from tests.support.waiting import until
 
 
+@pytest.fixture(scope="module", params=REGISTRIES)
+def registry(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+def single(tmp_path_factory: pytest.TempPathFactory, store: dict[str, str]) -> Iterator[Mesh]:
     """A pod that loads one model at a time, with room for all."""
     script = Behaviour(capacity=64 * 1024 * MIB, loading_concurrency=1)
-    with a_mesh(tmp_path_factory.mktemp("single"), script) as mesh:
+    with a_mesh(tmp_path_factory.mktemp("single"), script, store) as mesh:
         yield mesh
 
 

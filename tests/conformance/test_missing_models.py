@@ -11,10 +11,18 @@ from grpc import RpcError, StatusCode
 from tests.support.client import Client, Conversation, answer, to
 from tests.support.mesh import Mesh, RuntimeProcess, a_mesh
 
+PORTS = {"memory": "one-port", "etcd": "serving-port"}
+"""Registry and ports have nothing to do with each other, so two of four combinations show as much as all."""
 
-@pytest.fixture(scope="module", params=["one-port", "serving-port"])
-def mesh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    with a_mesh(tmp_path_factory.mktemp("missing"), separate=request.param == "serving-port") as mesh:
+
+@pytest.fixture(scope="module", params=PORTS, ids=lambda registry: f"{registry}-{PORTS[registry]}")
+def registry(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def mesh(registry: str, store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    with a_mesh(tmp_path_factory.mktemp("missing"), environment=store, separate=PORTS[registry] == "serving-port") as mesh:
         yield mesh
 
 

@@ -9,8 +9,13 @@ from grpc import StatusCode
 
 from mesh.protocols import model_mesh_pb2 as mm
 from tests.support.client import Client, Status, answer, refused
-from tests.support.mesh import INSTANCE_ID, RuntimeProcess
+from tests.support.mesh import INSTANCE_ID, REGISTRIES, RuntimeProcess
 from tests.support.waiting import until
+
+
+@pytest.fixture(scope="module", params=REGISTRIES)
+def registry(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 def test_an_unknown_model_is_a_status_and_no_error(client: Client, model: str) -> None:

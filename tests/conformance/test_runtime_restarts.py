@@ -9,18 +9,23 @@ import pytest
 from grpc import RpcError, StatusCode
 
 from tests.support.client import Client, Status, answer, refused
-from tests.support.mesh import Mesh, RuntimeProcess, a_mesh
+from tests.support.mesh import REGISTRIES, Mesh, RuntimeProcess, a_mesh
 from tests.support.runtime_state import Behaviour
 from tests.support.waiting import until
 
 ENVIRONMENT = {"MM_LOAD_FAILURE_EXPIRY_TIME_MS": "1000"}
 
 
+@pytest.fixture(scope="module", params=REGISTRIES)
+def registry(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module", params=[True, False], ids=["health", "foreign"])
-def mesh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+def mesh(request: pytest.FixtureRequest, store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """A pod whose runtime has a health service, and one whose has none."""
     script = Behaviour(health=request.param)
-    with a_mesh(tmp_path_factory.mktemp("restarts"), script, ENVIRONMENT) as mesh:
+    with a_mesh(tmp_path_factory.mktemp("restarts"), script, {**ENVIRONMENT, **store}) as mesh:
         yield mesh
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conformance.test_start import failed_start
 from tests.support.client import AliasStatus, Status, answer
-from tests.support.mesh import RouterProcess, RuntimeProcess, a_mesh
+from tests.support.mesh import REGISTRIES, RouterProcess, RuntimeProcess, a_mesh
 
 INFO = {"type": "example", "path": "", "key": ""}
 
@@ -23,7 +23,12 @@ def entry(model: str, **more: Any) -> dict[str, Any]:
     return {"modelId": model, "modelInfo": INFO, **more}
 
 
-def test_they_are_there_when_the_router_is_ready(tmp_path: Path) -> None:
+@pytest.fixture(scope="module", params=REGISTRIES)
+def registry(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_they_are_there_when_the_router_is_ready(tmp_path: Path, store: dict[str, str]) -> None:
     file = tmp_path / "models.json"
     file.write_text(json.dumps([entry("of-file")]))
     listed = static(
@@ -32,7 +37,7 @@ def test_they_are_there_when_the_router_is_ready(tmp_path: Path) -> None:
         entry("target", vModelId="alias", ensureLoaded=True),
         entry("kept", vModelId="keeper", retainAfterTransition=True),
     )
-    with a_mesh(tmp_path, environment={**listed, "MM_AUTO_REGISTER_MODELS_PATH": str(file)}) as mesh:
+    with a_mesh(tmp_path, environment={**listed, **store, "MM_AUTO_REGISTER_MODELS_PATH": str(file)}) as mesh:
         status = {model: mesh.client.status(model).status for model in ("lazy", "of-file", "eager", "target", "kept")}
         loaded, known = Status.LOADED, Status.NOT_LOADED
         assert status == {"lazy": known, "of-file": known, "eager": loaded, "target": loaded, "kept": known}

@@ -9,13 +9,18 @@ import pytest
 from grpc import StatusCode
 
 from tests.support.client import Client, Status, answer, refused
-from tests.support.mesh import Mesh, RuntimeProcess, a_mesh
+from tests.support.mesh import REGISTRIES, Mesh, RuntimeProcess, a_mesh
 from tests.support.waiting import until
 
 
+@pytest.fixture(scope="module", params=REGISTRIES)
+def registry(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    with a_mesh(tmp_path_factory.mktemp("unloading")) as mesh:
+def mesh(tmp_path_factory: pytest.TempPathFactory, store: dict[str, str]) -> Iterator[Mesh]:
+    with a_mesh(tmp_path_factory.mktemp("unloading"), environment=store) as mesh:
         yield mesh
 
 

@@ -22,6 +22,8 @@ from tests.support.waiting import until
 POD_NAME = "conformance-7f9c4d5b6-x2x9q"
 INSTANCE_ID = POD_NAME[-12:]
 CONTROL = "/support.RuntimeControl/do"
+REGISTRIES = ("memory", "etcd")
+"""Where a router may keep what it registers."""
 
 
 class RuntimeProcess:
