@@ -30,6 +30,12 @@ class Trial:
     def __init__(self, mesh: Cluster, nodes: list[Etcd]) -> None:
         self.mesh, self.nodes = mesh, nodes
         self.registered: list[str] = []
+        for number, model in enumerate(WARM):
+            mesh[number % 3].client.loaded(model)
+            self.registered.append(model)
+        for pod in mesh.pods:
+            until(lambda pod=pod: all(serves(pod, model) for model in WARM), f"{pod.id} knows where the warm models are")  # type: ignore[misc] # default
+        self._loads = [mesh.loads(model) for model in WARM]
 
     def calls(self) -> AbstractContextManager[Traffic]:
         """Calls of the warm models; none of them may fail."""
@@ -64,11 +70,16 @@ class Trial:
         self.mesh.await_all()
         for pod in self.mesh.pods:
             until(lambda pod=pod: set(self.registered) <= listed(pod), f"{pod.id} knows all models")  # type: ignore[misc] # default
-        assert {model: self.mesh.loads(model) for model in WARM} == dict.fromkeys(WARM, 1)
+        assert [self.mesh.loads(model) for model in WARM] == self._loads
 
 
 def known(client: Client, model: str) -> bool:
     return client.status(model).status != Status.NOT_FOUND
+
+
+def serves(pod: PodProcesses, model: str) -> bool:
+    """Whether a pod knows of a copy of a model that serves."""
+    return pod.client.status(model).status == Status.LOADED
 
 
 def listed(pod: PodProcesses) -> set[str]:
@@ -92,11 +103,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     with three_nodes(environments.made("etcd"), folder) as nodes:
         store = f"etcd:{','.join(node.address for node in nodes)}"
         with a_cluster(folder, store, 3, service="three-nodes") as mesh:
-            made = Trial(mesh, nodes)
-            for number, model in enumerate(WARM):
-                mesh[number % 3].client.loaded(model)
-                made.registered.append(model)
-            yield made
+            yield Trial(mesh, nodes)
 
 
 @pytest.mark.parametrize("which", ["a follower", "the leader"])
