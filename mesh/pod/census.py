@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mesh.core.ids import AliasId, ModelId
+from mesh.core.listing import Listing
 from mesh.core.records import AliasRecord, ModelRecord
 from mesh.store.registry import Registry
 
@@ -14,10 +15,10 @@ class Census:
         self._registry = registry
         self._loaded: set[ModelId] = set()
         self._failed: set[ModelId] = set()
-        self._known: set[ModelId] = set()
-        self._sorted: list[ModelId] | None = None
+        self.names = Listing(registry.models)
+        """All models by id."""
         for model, record in registry.models.items():
-            self._model_changed(model, record)
+            self._count(model, record)
         registry.listen(self._model_changed, self._alias_changed)
 
     @property
@@ -35,16 +36,14 @@ class Census:
         """Models with a failure on record."""
         return len(self._failed)
 
-    def names(self) -> list[ModelId]:
-        """All models by id; sorted again only after one came or went."""
-        if self._sorted is None:
-            self._sorted = sorted(self._known)
-        return self._sorted
-
     def _model_changed(self, model: ModelId, record: ModelRecord | None) -> None:
-        if (record is None) == (model in self._known):
-            self._sorted = None
-            self._known.symmetric_difference_update((model,))
+        if record is None:
+            self.names.discard(model)
+        else:
+            self.names.add(model)
+        self._count(model, record)
+
+    def _count(self, model: ModelId, record: ModelRecord | None) -> None:
         for models, counts in ((self._loaded, record is not None and record.copies), (self._failed, record is not None and record.failed)):
             if counts:
                 models.add(model)

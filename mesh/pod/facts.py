@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import Any
 
 from mesh.core.copies import GRANTED, Copy
@@ -17,7 +16,7 @@ from mesh.store.registry import Registry
 
 Json = dict[str, Any]
 
-SCAN = 500
+SCAN = 250
 """Models looked at for one page: no view holds the event loop for long, however few of them it is to show."""
 
 
@@ -83,11 +82,10 @@ class Facts:
             pod: only models with a copy there.
             state: only models in this state, in small or capital letters.
         """
-        names = self._census.names()
-        begin = bisect_right(names, ModelId(after))
+        names = self._census.names
         page: list[Json] = []
-        last = None
-        for name in names[begin : begin + SCAN]:
+        last = after
+        for name in map(ModelId, names.after(after, SCAN)):
             last = name
             if part in name and (not pod or self._is_at(name, PodId(pod))):
                 summary = self._summary(name)
@@ -95,7 +93,7 @@ class Facts:
                     page.append(summary)
                     if len(page) == limit:
                         break
-        return {"models": page, "total": len(names), "next": last if last is not None and last != names[-1] else None}
+        return {"models": page, "total": len(names), "next": None if names.is_last(last) else last}
 
     def copies(self, after: str = "", until: str = "") -> Json:
         """This pod's own copies, of models whose id is greater than `after` and not greater than `until`; empty means no bound."""

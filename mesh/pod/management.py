@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import NamedTuple
 
 from mesh.core.aliases import DeleteAlias, ReadAlias, SetAlias, TryAgain
@@ -14,6 +14,7 @@ from mesh.core.edits import CreateModel, DeleteModel, Edit, ReadModel
 from mesh.core.errors import Malformed, MeshError
 from mesh.core.events import FailureCleared
 from mesh.core.ids import AliasId, ModelId
+from mesh.core.listing import Listing
 from mesh.core.names import resolve_name
 from mesh.core.policy import AGE_ON_LOAD, AGE_ON_REGISTER
 from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
@@ -47,7 +48,8 @@ class Management:
         self._conductor, self._registry, self._loads, self._transitions = conductor, registry, loads, transitions
         self._default_owner = default_owner
         self._living = Living(conductor.pod.id, registry.instances)
-        self._names: list[str] | None = None
+        unreferenced = (model for model, record in registry.models.items() if not record.refs)
+        self._names = Listing(chain(registry.aliases, unreferenced))
         self._accepting = False
         registry.listen(self._model_changed, self._alias_changed)
 
@@ -115,8 +117,9 @@ class Management:
         pod = self._conductor.pod
         refusal = None
         if record is not None:
-            serving = self._living.serve(record.copies)
-            record = record.with_(copies={pod: at for pod, at in record.copies.items() if pod in serving})
+            serving = self._living.serve(record.copies) if record.copies else ()
+            if len(serving) < len(record.copies):
+                record = record.with_(copies={pod: at for pod, at in record.copies.items() if pod in serving})
             refusal = self._unfit(record.info)
         return model_status(record, pod.id, pod.copy(model), pod.cache.failures.of(model), refusal)
 
@@ -259,11 +262,8 @@ class Management:
 
     def index(self, *, ready: bool = False, after: str = "", limit: int = 1000) -> Sequence[Listed]:
         """Aliases, and models without one, by name, from the one following `after`."""
-        if self._names is None:
-            models, aliases = self._registry.models, self._registry.aliases
-            self._names = sorted({*aliases, *(model for model, record in models.items() if not record.refs)})
         found: list[Listed] = []
-        for name in self._names[bisect_right(self._names, after) :]:
+        for name in self._names.after(after):
             try:
                 listed = self._listed(name, resolve_name(name, self._registry.aliases, self._registry.models))
             except MeshError as error:
@@ -294,12 +294,19 @@ class Management:
         if refusal is not None:
             raise refusal
 
-    def _model_changed(self, _model: ModelId, record: ModelRecord | None) -> None:
-        if record is None or not record.copies:
-            self._names = None
+    def _model_changed(self, model: ModelId, _record: ModelRecord | None) -> None:
+        self._list(model)
 
-    def _alias_changed(self, _alias: AliasId, _record: AliasRecord | None) -> None:
-        self._names = None
+    def _alias_changed(self, alias: AliasId, _record: AliasRecord | None) -> None:
+        self._list(alias)
+
+    def _list(self, name: str) -> None:
+        """Has a name in the index, or not; a model may have the name of an alias."""
+        record = self._registry.models.get(ModelId(name))
+        if AliasId(name) in self._registry.aliases or (record is not None and not record.refs):
+            self._names.add(name)
+        else:
+            self._names.discard(name)
 
     @staticmethod
     def _need(model: str) -> None:

@@ -21,7 +21,7 @@ SERVICE = "inference.GRPCInferenceService"
 INDEX_LIMIT, INDEX_AFTER = "mesh-index-limit", "mesh-index-after"
 """Our additions: metadata that pages `RepositoryIndex`. The answer's trailer `mesh-index-after` is what to send for the next page."""
 
-INDEX_STEP = 500
+INDEX_STEP = 250
 """Names looked up before other calls get their turn."""
 
 _INSTEAD = {

@@ -13,7 +13,7 @@ from mesh.doors.ports import Directory
 from mesh.doors.rest import reading
 from mesh.doors.rest.fields import Object
 
-PAGE = 1000
+PAGE = 250
 """Lines that the directory gives at once; other calls get their turn between two pages."""
 
 BODY_LIMIT = 65_536
