@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from mesh.core.copies import Copy
 from mesh.core.errors import Code, DeadlineExceeded, MeshError, Overloaded, Unknown
@@ -16,6 +17,7 @@ from mesh.core.hops import Hop
 from mesh.core.ids import ModelId
 from mesh.core.journey import CALL, Forward, Journey, Purpose, Refuse, Serve, View, WaitFor
 from mesh.core.neighbourhood import Neighbourhood
+from mesh.core.units import Millis
 from mesh.pod.admission import Admission
 from mesh.pod.conductor import Conductor
 from mesh.pod.lookups import Lookups
@@ -30,6 +32,8 @@ T = TypeVar("T")
 
 VERDICT = 0.5
 """Seconds in which a runtime that did not answer a call turns out to be down, if it is."""
+BELIEVED = Millis(60_000)
+"""ms in which "not found" is an answer of a copy that said so when it was loaded for the call: something else is missing, a version."""
 
 
 End = Callable[[type[BaseException] | None, BaseException | None, TracebackType | None], None]
@@ -110,6 +114,7 @@ class Travels:
         self._admission, self._turns, self._metrics = admission, turns, metrics
         self._underway = Underway()
         conductor.watch(self._underway.watch)
+        self._denied: WeakKeyDictionary[Copy, Millis] = WeakKeyDictionary()
         self.calls = 0
         """Calls that began on a copy here, ever."""
         self.witness: Witness | None = None
@@ -174,6 +179,8 @@ class Travels:
                 error = error_of(call.method, status) or status
                 if not journey.again():
                     # What a copy says that was loaded for this very call is the runtime's answer.
+                    if not_here(status):
+                        self._denied[copy] = self._conductor.now()
                     raise error from None
                 await self._judge(call, copy, status)
                 if not way.may_repeat():
@@ -198,7 +205,8 @@ class Travels:
             if self._conductor.pod.cache.watched and await self._conductor.goes_down(VERDICT):
                 return
             raise error from None
-        if not not_here(status):
+        denied = self._denied.get(copy)
+        if not not_here(status) or (denied is not None and self._conductor.now() - denied < BELIEVED):
             raise status
         # Noted before the copy is left, so that no other call enters it.
         self._conductor.tell(RuntimeForgot(copy.id))

@@ -279,6 +279,16 @@ def test_an_error_of_mlserver_is_the_same_over_a_hop_and_from_mlserver_itself(
     assert [digit((pod, "digits")) for pod in three.pods] == [8] * 3
 
 
+def test_who_asks_again_for_a_version_that_is_not_there_has_nothing_loaded_again(three: Servers) -> None:
+    asked = [pod for pod in three.pods for _ in range(5)]
+    method, payload = f"{SERVICE[1:]}/ModelInfer", wrong_version().SerializeToString()
+    # The first may have it loaded once more: MLServer says the same of a model that it forgot.
+    first = failure(three[0].client, method, payload)
+    loads = three.loads()["digits"]
+    assert {failure(pod.client, method, payload) for pod in asked} == {first}
+    assert three.loads()["digits"] == loads
+
+
 # Memory
 
 

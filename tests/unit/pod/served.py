@@ -29,7 +29,7 @@ SAY, TALK = "test.Server/Say", "test.Server/Talk"
 
 
 class InferenceServer(grpc.GenericRpcHandler):
-    """Echoes; `wait` waits until `go` is set, `refuse` is refused, and the first `forget` finds no model.
+    """Echoes; `wait` waits until `go` is set, `refuse` is refused, the first `forget` finds no model, and `no such version` none ever.
 
     Attributes:
         begun: requests that arrived.
@@ -52,6 +52,8 @@ class InferenceServer(grpc.GenericRpcHandler):
                 await self.go.wait()
             if payload == b"refuse":
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not that")
+            if payload == b"no such version":
+                await context.abort(grpc.StatusCode.NOT_FOUND, "no such version")
             if payload == b"forget" and not self.forgotten:
                 self.forgotten += 1
                 await context.abort(grpc.StatusCode.NOT_FOUND, "no such model")

@@ -105,6 +105,26 @@ async def test_a_model_that_the_runtime_forgot_is_loaded_again_and_the_call_repe
     assert served.kept() == NOTHING
 
 
+async def test_what_no_load_brings_is_not_found_and_the_next_who_asks_for_it_has_nothing_loaded(served: Served) -> None:
+    await warm(served)
+    call = served.say(b"no such version")
+
+    async def cleared() -> bool:
+        return bool(served.bench.unloads)
+
+    await until_async(cleared, "it might have been forgotten")
+    served.bench.unloaded("m")
+    await served.bench.loading("m")
+    served.bench.loaded("m")
+    for asked in (call, served.say(b"no such version"), served.say(b"no such version")):
+        with pytest.raises(RuntimeStatus) as caught:
+            await asked
+        assert (caught.value.code, caught.value.details) == (Code.NOT_FOUND, "no such version")
+    assert (await served.say(b"hello")).payload == b"hello"
+    assert served.bench.ordered.count("load m") == 2
+    assert served.kept() == NOTHING
+
+
 async def test_a_load_that_fails_ends_the_call_with_its_text(served: Served) -> None:
     call = served.say(b"hello")
     await served.bench.loading("m")
