@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any
 
 from mesh.core.constraints import Constraints
 from mesh.core.dataplane import Dataplane
@@ -33,6 +30,7 @@ from mesh.pod.peers import Peers
 from mesh.pod.references import ReferenceKeeper
 from mesh.pod.serve import CallServer
 from mesh.pod.targets import Targets
+from mesh.pod.tasks import Tasks
 from mesh.pod.transitions import Transitions
 from mesh.pod.travel import Travels
 from mesh.pod.turns import Turns
@@ -70,18 +68,12 @@ class LivingPod:
     runtime: Runtime
     admission: Admission
     membership: Membership
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
-
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Keeps something going until the pod stops."""
-        self.tasks.append(asyncio.get_running_loop().create_task(work))
+    tasks: Tasks = field(default_factory=Tasks)
 
     async def stop(self) -> None:
         """Ends everything but calls, which the doors have seen out."""
         self.management.accept(False)
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.tasks.stop()
         await self.transitions.stop()
         await self.loads.stop()
         await self.peers.close()
@@ -134,8 +126,8 @@ async def _live_on(settings: Settings, metrics: Metrics, registry: Registry, con
     pod.constraints = constraints
     living = _join(settings, metrics, registry, runtime, pod, Targets(registry, dataplane))
     if watched:
-        living.run(health.watch(runtime.spi.channel, living.conductor.tell))
-    living.run(watch_lag(metrics))
+        living.tasks.begin(health.watch(runtime.spi.channel, living.conductor.tell), "watching the runtime's health")
+    living.tasks.begin(watch_lag(metrics), "measuring the lag of the event loop")
     log.info(
         "the runtime is ready",
         extra={
@@ -184,8 +176,8 @@ def _join(settings: Settings, metrics: Metrics, registry: Registry, runtime: Run
         *(serving, peers, loads, management, facts, metrics, conductor, hands, transitions, registry, runtime, admission, membership)
     )
     _watch_files(settings, living, pod, targets)
-    living.run(ReferenceKeeper(registry, conductor).keep())
-    metrics.gauges_from(lambda: _gauges(conductor, census))
+    living.tasks.begin(ReferenceKeeper(registry, conductor).keep(), "correcting references")
+    metrics.gauges_from(lambda: _gauges(conductor, census, registry))
     return living
 
 
@@ -236,12 +228,12 @@ def _watch_files(settings: Settings, living: LivingPod, pod: Pod, targets: Targe
         if path is not None:
             file = LiveFile(path, variable, apply)
             file.load()
-            living.run(file.watch())
+            living.tasks.begin(file.watch(), f"watching {variable}")
 
 
-def _gauges(conductor: Conductor, census: Census) -> Gauges:
-    """The figures of section 10.2; a mesh of one pod leads itself and tells the global ones too."""
-    cache = conductor.pod.cache
+def _gauges(conductor: Conductor, census: Census, registry: Registry) -> Gauges:
+    """The figures of reference 10.2; those of the whole mesh are told by the pod that leads, so that sums over pods are right."""
+    cache, leads = conductor.pod.cache, registry.leads
     oldest = cache.recency.oldest()
     return Gauges(
         lru=oldest.last_used / 1000 if oldest else None,
@@ -249,7 +241,7 @@ def _gauges(conductor: Conductor, census: Census) -> Gauges:
         capacity=bytes_of(cache.policy.room),
         used=bytes_of(cache.space.granted),
         models=len(cache.current),
-        loaded=census.loaded,
-        failed=census.failed,
-        managed=census.managed,
+        loaded=census.loaded if leads else None,
+        failed=census.failed if leads else None,
+        managed=census.managed if leads else None,
     )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine
 from dataclasses import replace
-from typing import Any
 
 from mesh.core.errors import DeadlineExceeded, MeshError, Unknown
 from mesh.core.hops import Hop
@@ -18,6 +16,7 @@ from mesh.core.units import Millis
 from mesh.pod.conductor import Conductor
 from mesh.pod.lookups import Lookups
 from mesh.pod.peers import Peers
+from mesh.pod.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ class Loads:
 
     def __init__(self, conductor: Conductor, view: View, peers: Peers, lookups: Lookups) -> None:
         self._conductor, self._view, self._peers, self._lookups = conductor, view, peers, lookups
-        self._running: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         conductor.watch(self._watch)
 
     async def ensure(
@@ -107,25 +106,16 @@ class Loads:
 
     # In the background
 
-    def begin(self, work: Coroutine[Any, Any, None], what: str) -> None:
-        """Does something that nobody waits for; what goes wrong is logged."""
-        task = asyncio.get_running_loop().create_task(self._quietly(work, what))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
     def _watch(self, instruction: Instruction) -> None:
         if isinstance(instruction, LoadElsewhere):
-            me = frozenset({self._conductor.pod.id})
-            self.begin(self.ensure(instruction.model, last_used=instruction.last_used, avoid=me), f"load {instruction.model} elsewhere")
+            self._tasks.begin(self._elsewhere(instruction), f"loading {instruction.model} elsewhere")
 
-    async def _quietly(self, work: Coroutine[Any, Any, None], what: str) -> None:
+    async def _elsewhere(self, order: LoadElsewhere) -> None:
         try:
-            await work
+            await self.ensure(order.model, last_used=order.last_used, avoid=frozenset({self._conductor.pod.id}))
         except MeshError as error:
-            log.info("not done: %s", what, extra={"cause": error.message})
+            log.info("not loaded elsewhere", extra={"model": order.model, "cause": error.message})
 
     async def stop(self) -> None:
         """Ends what is under way."""
-        for task in list(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._tasks.stop()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from mesh.core.busyness import Busyness
 from mesh.core.edits import ClearFailure, Edit, RemoveCopy, RestoreAlias, RestoreModel
-from mesh.core.errors import Conflict, MeshError
+from mesh.core.errors import Conflict, MeshError, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.instructions import Instruction
@@ -19,6 +21,7 @@ from mesh.core.units import Millis
 from mesh.pod.build_version import build_version
 from mesh.pod.conductor import Conductor
 from mesh.pod.peer_lines import Greeting
+from mesh.pod.tasks import Tasks
 from mesh.settings import Settings
 from mesh.store.registry import Registry
 
@@ -27,6 +30,8 @@ log = logging.getLogger(__name__)
 HELLO = 5.0
 """Seconds in which a pod of the same id has to answer to count as alive (reference 9.2)."""
 
+AGAIN = (1.0, 3.0)
+"""Seconds until a store that did not take what it had lost is asked again; drawn, because all pods restore at once."""
 
 Hello = Callable[[str, float], Awaitable[Greeting]]
 """Asks who answers at `host:port`, so many seconds at most; a MeshError if nobody does."""
@@ -54,7 +59,7 @@ class Membership:
         self._published: InstanceRecord | None = None
         self._at = Millis(0)
         self._news = asyncio.Event()
-        self._tasks: set[asyncio.Future[None]] = set()
+        self._tasks = Tasks()
         registry.listen_to_losses(self._lost)
 
     async def check_identity(self, hello: Hello) -> None:
@@ -103,7 +108,7 @@ class Membership:
         await self._registry.stand_for_leader(me)
         self._conductor.watch(self._something_ordered)
         self._registry.listen_to_instances(self._pod_changed)
-        self._begin(self._keep())
+        self._tasks.begin(self._keep(), "publishing the pod's record")
 
     async def leave(self) -> None:
         """Tells others that nothing new is to come here; if the store does not answer, they learn it when the pod is gone."""
@@ -125,19 +130,7 @@ class Membership:
 
     async def stop(self) -> None:
         """Ends what is under way."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _begin(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Future[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a task of the pod's membership broke; this is a bug", exc_info=error)
+        await self._tasks.stop()
 
     # The pod's own record
 
@@ -179,16 +172,25 @@ class Membership:
     # A reset of the registry
 
     def _lost(self, models: Mapping[ModelId, ModelRecord], aliases: Mapping[AliasId, AliasRecord]) -> None:
-        log.warning("the registry was reset; what it lost is written again", extra={"models": len(models), "aliases": len(aliases)})
-        self._begin(self._restore(dict(models), dict(aliases)))
+        lost = {"models": len(models), "aliases": len(aliases)}
+        if self._registry.read_only:
+            log.warning("the registry was reset; what it lost is not written again while it is read-only", extra=lost)
+            return
+        log.warning("the registry was reset; what it lost is written again", extra=lost)
+        self._tasks.begin(self._restore(dict(models), dict(aliases)), "writing again what a reset of the registry lost")
 
     async def _restore(self, models: Mapping[ModelId, ModelRecord], aliases: Mapping[AliasId, AliasRecord]) -> None:
-        edits: list[Edit] = [
-            *(RestoreModel(model, record) for model, record in models.items()),
-            *(RestoreAlias(alias, record) for alias, record in aliases.items()),
-        ]
-        for edit in edits:
+        edits: deque[Edit] = deque(RestoreModel(model, record) for model, record in models.items())
+        edits.extend(RestoreAlias(alias, record) for alias, record in aliases.items())
+        while edits:
             try:
-                await self._registry.change(edit)
-            except MeshError as error:
-                log.error("not restored after a reset of the registry", extra={"edit": repr(edit), "cause": error.message})
+                refusal = await self._registry.change(edits[0])
+            except StoreUnavailable as error:
+                # Nobody else may know of these any more; one that the store never takes holds up no other.
+                log.warning("what a reset of the registry lost is not written yet", extra={"left": len(edits), "cause": error.message})
+                edits.rotate(-1)
+                await asyncio.sleep(random.uniform(*AGAIN))
+                continue
+            if refusal is not None:
+                log.error("not restored after a reset of the registry", extra={"edit": repr(edits[0]), "cause": refusal.message})
+            edits.popleft()

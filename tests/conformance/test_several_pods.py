@@ -176,3 +176,12 @@ def test_new_clients_find_all_that_old_ones_registered(three: Cluster, model: st
     three[0].client.loaded(model)
     with Client.insecure(three[2].router.address) as fresh:
         assert fresh.predictor.predict(example.PredictRequest(text="x"), metadata=to(model), timeout=30).results
+
+
+def test_figures_of_the_whole_mesh_are_told_by_one_pod(three: Cluster, model: str) -> None:
+    three[0].client.register(model)
+
+    def telling() -> list[str]:
+        return [pod.id for pod in three.pods if "\nmodelmesh_models_managed_total " in pod.router.scrape()]
+
+    assert telling() == [one["id"] for one in three[0].facts("pods")["pods"] if one["leads"]]
