@@ -27,6 +27,7 @@ from mesh.doors.tls import TlsFiles
 from mesh.pod import static
 from mesh.pod.assemble import LivingPod, start
 from mesh.pod.drain import Drain
+from mesh.pod.garbage import spare_what_stays
 from mesh.pod.readiness import Probation, Readiness
 from mesh.settings import Settings, termination_log
 from mesh.telemetry import logs
@@ -60,6 +61,7 @@ def run(settings: Settings | None = None) -> int:
         logs.setup(settings.log_level, settings.log_request_headers)
     except MeshError as error:
         return _failed(error.message, settings.termination_log if settings else termination_log())
+    spare_what_stays()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_live(settings, watchdog))
@@ -173,6 +175,8 @@ class Router:
         self._step("waiting for the registry and the model server")
         pod = await start(settings, metrics)
         self._started.push_async_callback(pod.stop)
+        # The registry is in, and nobody is served yet.
+        spare_what_stays()
         probation = Probation(pod.conductor, pod.registry, settings) if settings.fail_fast else None
         self._pod, self._readiness = pod, Readiness(pod.conductor.pod.id, pod.registry, probation)
 
