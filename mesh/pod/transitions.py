@@ -45,9 +45,11 @@ class _Running:
         record: the alias as it was when it began.
         wake: something changed that concerns it.
         orders: copies that are being loaded, each with the holders that it avoids.
-        ordered: how many were ordered since a failure.
         error: why the latest copy could not be had.
+        ordered: how many were ordered since a failure.
+        doubts: how often the latest failure was doubted.
         proven: a copy was loaded, whatever the registry shows.
+        switching: its end is being written, which shows before it is known to be written.
     """
 
     alias: AliasId
@@ -59,6 +61,7 @@ class _Running:
     ordered: int = 0
     doubts: int = 0
     proven: bool = False
+    switching: bool = False
 
     async def pause(self, seconds: float) -> bool:
         """Waits for a change; whether there was one."""
@@ -167,6 +170,8 @@ class Transitions:
         running, record = self._running.get(alias), self._moving.get(alias)
         wanted = record if self._drives() else None
         if running is not None:
+            if wanted is None and running.switching:
+                return
             if wanted is not None and (wanted.active, wanted.target) == (running.record.active, running.record.target):
                 running.wake.set()
                 return
@@ -212,6 +217,8 @@ class Transitions:
                     return
             except StoreUnavailable as error:
                 log.warning("a transition waits for the registry", extra={"alias": running.alias, "cause": error.message})
+                # What was passed over while its end was written may have ended it.
+                self._look_at(running.alias)
                 await asyncio.sleep(STORE)
 
     async def _step(self, running: _Running) -> bool:
@@ -222,7 +229,7 @@ class Transitions:
         orders = Orders(tuple(running.orders.values()), running.error is None, running.proven)
         match next_step(record, models, self._living, orders):
             case Switch(missing):
-                await self._registry.change(EndTransition(running.alias, record.active, record.target, loaded=True))
+                await self._switch(running)
                 self._tell_end(running, missing)
                 return True
             case Load(avoid):
@@ -232,6 +239,14 @@ class Transitions:
             case Wait():
                 await running.pause(LOOK)
         return False
+
+    async def _switch(self, running: _Running) -> None:
+        record = running.record
+        running.switching = True
+        try:
+            await self._registry.change(EndTransition(running.alias, record.active, record.target, loaded=True))
+        finally:
+            running.switching = False
 
     def _tell_end(self, running: _Running, missing: int) -> None:
         told = {"alias": running.alias, "model": running.record.target}

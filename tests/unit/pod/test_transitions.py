@@ -32,15 +32,20 @@ NOW = Millis(10**12)
 
 
 class Unsteady(MemoryRegistry):
-    """A registry whose store does not answer while a test says so."""
+    """A registry whose store does not answer while a test says so, and whose changes show before who made them knows, as with etcd."""
 
     away = False
+    slow: asyncio.Event | None = None
     read_only = False
 
     async def change(self, edit: Edit) -> MeshError | None:
+        if self.slow is not None:
+            await self.slow.wait()
         if self.away:
             raise StoreUnavailable("the store does not answer")
-        return await super().change(edit)
+        refusal = await super().change(edit)
+        await asyncio.sleep(0)
+        return refusal
 
 
 class World:
@@ -390,6 +395,24 @@ async def test_a_store_that_is_away_holds_it_up_and_ends_nothing(world: World, m
     assert world.alias.active == OLD
     registry.away = False
     await becomes(lambda: world.alias.active == NEW)
+
+
+async def test_who_loses_the_lead_while_the_end_is_not_written_leaves_it_to_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transitions, "STORE", 0)
+    await world.pod("p1")
+    await world.moving("p1")
+    await world.comes(NEW, "p1")
+    registry, _ = world.pods[PodId("p1")]
+    registry.away, registry.slow = True, asyncio.Event()
+    await world.loaded(NEW, "p1")
+    await turns(20)
+    world.store.write({("candidates", "_p1"): None})
+    await settled(lambda: not registry.leads, "the lead is lost")
+    registry.slow.set()
+    await turns(20)
+    registry.away = False
+    await turns(50)
+    assert world.alias.active == OLD
 
 
 async def test_while_the_registry_is_read_only_nothing_is_begun(world: World) -> None:
