@@ -9,6 +9,7 @@ from typing import Protocol, TypeGuard
 
 import grpc
 from grpc import aio
+from grpc._cython import cygrpc  # type: ignore[attr-defined] # not in its type stubs
 
 from mesh.core.errors import Code, MeshError
 from mesh.wire.call import Answer, Metadata, RuntimeStatus
@@ -144,12 +145,12 @@ class StreamCall:
     async def _send(self, call: aio.StreamStreamCall[bytes, bytes], requests: AsyncIterator[bytes]) -> None:
         try:
             async for message in requests:
-                await call.write(message)
+                await _write(call, message)
             await call.done_writing()
         except MeshError as error:
             self._fault = error
             self._call.cancel()
-        except (aio.AioRpcError, asyncio.InvalidStateError):
+        except (aio.AioRpcError, asyncio.InvalidStateError, cygrpc.InternalError):
             # The stream ended from the other side; its status is read there.
             pass
 
@@ -158,6 +159,18 @@ class StreamCall:
         if self._pump is not None:
             self._pump.cancel()
         self._call.cancel()
+
+
+async def _write(call: aio.StreamStreamCall[bytes, bytes], message: bytes) -> None:
+    """As `call.write`, which lets a write that fails because the stream ended take the place of the status that it ended with.
+
+    Raises:
+        InternalError, AioRpcError, InvalidStateError: the stream ended.
+    """
+    await call.wait_for_connection()
+    if call.done():
+        raise asyncio.InvalidStateError
+    await call._cython_call.send_serialized_message(message)  # type: ignore[attr-defined]
 
 
 def _takes_more(call: _Streaming) -> TypeGuard[aio.StreamStreamCall[bytes, bytes]]:
