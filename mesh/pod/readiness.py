@@ -6,8 +6,9 @@ import logging
 
 from mesh.core.bootstrap import Bootstrap
 from mesh.core.edits import MarkReady, RecordFailure
-from mesh.core.ids import PodId
+from mesh.core.ids import ModelId, PodId
 from mesh.core.instructions import ChangeRecord, Instruction
+from mesh.core.records import ModelRecord
 from mesh.core.units import Millis
 from mesh.pod.conductor import Conductor
 from mesh.settings import Settings
@@ -72,9 +73,14 @@ class Probation:
         if isinstance(edit, MarkReady):
             self._bootstrap.load_succeeded(edit.model, now)
         elif isinstance(edit, RecordFailure):
-            self._bootstrap.load_failed(edit.model, self._registry.models.get(edit.model), self._conductor.pod.cache.slots_used, now)
+            self._bootstrap.load_failed(edit.model, self._known(edit.model), self._conductor.pod.cache.slots_used, now)
         if self.verdict != before:
             log.error(
                 "this pod failed its probation and will not be ready; MM_FAILFAST_UPGRADE_ENABLED=false switches that off",
                 extra={"cause": self.verdict},
             )
+
+    def _known(self, model: ModelId) -> ModelRecord | None:
+        """A model's record without the copies that crashed pods left there: they prove nothing."""
+        record, pods = self._registry.models.get(model), self._registry.instances
+        return record and record.with_(copies={pod: at for pod, at in record.copies.items() if pod in pods})

@@ -109,7 +109,8 @@ class Trial(Newcomer):
 
 
 @pytest.fixture
-async def trial(mine: MemoryRegistry) -> AsyncIterator[Trial]:
+async def trial(mine: MemoryRegistry, others: MemoryRegistry) -> AsyncIterator[Trial]:
+    await seen(mine, others, InstanceRecord())
     made = Trial(mine)
     yield made
     made.conductor.stop()
@@ -126,6 +127,16 @@ async def test_a_pod_that_cannot_load_what_others_hold_is_never_ready_again(tria
     await trial.registered("d")
     trial.load("d")
     assert trial.readiness.why_not()
+
+
+async def test_copies_that_a_crashed_pod_left_in_the_records_prove_nothing(
+    trial: Trial, mine: MemoryRegistry, others: MemoryRegistry
+) -> None:
+    await trial.registered("a", "b", "c", held=True)
+    await others.close()
+    await true(lambda: OTHER not in mine.instances)
+    trial.load("a", "b", "c", fails=True)
+    assert trial.readiness.why_not() == ""
 
 
 async def test_loads_that_succeed_outweigh_some_that_fail(trial: Trial) -> None:
