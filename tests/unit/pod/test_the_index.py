@@ -7,8 +7,10 @@ import random
 import pytest
 
 from mesh.core.aliases import SetAlias
+from mesh.core.edits import RestoreModel
 from mesh.core.errors import Unknown
-from mesh.core.ids import AliasId, ModelId
+from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.records import ModelRecord
 from mesh.core.units import Millis
 from tests.unit.pod.bench import INFO, Bench
 
@@ -46,6 +48,12 @@ async def test_a_page_may_begin_after_a_name_that_is_gone(full: Bench) -> None:
     await full.management.unregister("model-03")
     assert names(full, after="model-03", limit=2) == ["model-04", "model-05"]
     assert names(full, after="model-99") == []
+
+
+async def test_a_model_that_is_first_seen_with_a_copy_shows_at_once(full: Bench) -> None:
+    assert "new" not in names(full)
+    await full.registry.change(RestoreModel(ModelId("new"), ModelRecord(INFO, copies={PodId("other"): Millis(1)})))
+    assert "new" in names(full)
 
 
 async def test_an_alias_stands_for_its_model(full: Bench) -> None:
