@@ -104,7 +104,7 @@ class ReadModel:
 
 @dataclass(frozen=True, slots=True)
 class AddCopy:
-    """A pod is about to load the model; its earlier failure no longer stands.
+    """A pod is about to load the model; its earlier failure no longer stands, nor that an earlier copy there was ready.
 
     Attributes:
         beside: pods that may hold it already; None is any. This is what makes one load of many wishes in the mesh.
@@ -131,7 +131,11 @@ class AddCopy:
         record = _without_failure(record, self.pod)
         records.put_model(
             self.model,
-            record.with_(copies={**record.copies, self.pod: self.at}, last_used=max(record.last_used, self.last_used)),
+            record.with_(
+                copies={**record.copies, self.pod: self.at},
+                ready=_without(record.ready, self.pod),
+                last_used=max(record.last_used, self.last_used),
+            ),
         )
         return None
 

@@ -73,6 +73,12 @@ def test_a_copy_is_added_and_the_pods_own_failure_dropped() -> None:
     assert (record.copies, record.failed, record.failures, record.last_used) == ({HERE: 7}, {THERE: 2}, {THERE: "b"}, 6)
 
 
+def test_a_copy_that_is_added_is_not_ready_whatever_an_earlier_one_was() -> None:
+    tables = with_model(ModelRecord(INFO, copies={HERE: at(1), THERE: at(2)}, ready={HERE: at(3), THERE: at(4)}))
+    assert tables.apply(AddCopy(M, HERE, at(7), at(6))) is None
+    assert (tables.models["m"].copies, tables.models["m"].ready) == ({HERE: 7, THERE: 2}, {THERE: 4})
+
+
 def test_of_two_pods_that_want_to_load_a_model_the_quicker_one_does() -> None:
     tables = with_model()
     known = frozenset({PodId("known")})
