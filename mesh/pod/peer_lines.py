@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,24 +105,28 @@ class Line:
         self.exchange = Exchange(channel, _everything)
         self._channel, self._neighbours, self._now = channel, neighbours, now
         self._calls = 0
+        self._counted = _Counted(self)
         self._established = False
         self._probing: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
         self._retired: Callable[[], None] | None = None
         self._closing: asyncio.Task[None] | None = None
 
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """One call."""
+    def counted(self) -> AbstractContextManager[None]:
+        """A context of one call."""
+        return self._counted
+
+    def began(self) -> None:
+        """A call begins."""
         self._calls += 1
         self._neighbours.began(self.pod)
-        try:
-            yield
-        finally:
-            self._calls -= 1
-            self._neighbours.ended(self.pod)
-            if self._retired is not None and self._calls == 0:
-                self._close()
+
+    def ended(self) -> None:
+        """A call is over; the last one on a line that is retired closes it."""
+        self._calls -= 1
+        self._neighbours.ended(self.pod)
+        if self._retired is not None and self._calls == 0:
+            self._close()
 
     @contextmanager
     def understood(self) -> Iterator[None]:
@@ -239,6 +243,19 @@ class Line:
             except (RuntimeStatus, MeshError) as error:
                 log.debug("pod %s at %s still does not answer: %s", self.pod, self.endpoint, error)
             failed += 1
+
+
+class _Counted(AbstractContextManager[None]):
+    """One for all calls of a line, since it remembers nothing of them."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def __enter__(self) -> None:
+        self._line.began()
+
+    def __exit__(self, *_: object) -> None:
+        self._line.ended()
 
 
 def _everything(metadata: Metadata) -> Metadata:

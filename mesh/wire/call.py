@@ -71,4 +71,7 @@ class RuntimeStatus(Exception):
 
 def first(metadata: Metadata | Sequence[tuple[str, str | bytes]], name: str) -> str | bytes | None:
     """The first value under `name`, or None."""
-    return next((value for key, value in metadata if key == name), None)
+    for key, value in metadata:
+        if key == name:
+            return value
+    return None

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from mesh.core import errors
 from mesh.core.errors import Code, Malformed, MeshError, TooLarge
-from mesh.core.hops import Hop, Kind, Load
+from mesh.core.hops import Holder, Hop, Kind, Load
 from mesh.core.ids import ModelId, PodId
 from mesh.core.units import Millis
 from mesh.protocols import peer_pb2 as pb
@@ -25,7 +25,7 @@ POD = "mesh-pod-bin"
 """Of an answer: who gave it."""
 LOAD = "mesh-load"
 """Of an answer: numbers in decimal, separated by spaces: calls in progress, requests in the last minute, and in epoch
-milliseconds the last use of the model that was used least recently."""
+milliseconds the last use of the model that was used least recently, and what the clock said."""
 ERROR = "mesh-error"
 """Of a status that the mesh gave: the name of the error's class."""
 
@@ -33,6 +33,8 @@ LARGEST_HOP = 32_768
 """Bytes of a hop. Ids are some tens of bytes each and a call tries few pods, so only absurd ids come near it."""
 
 _KINDS = {Kind.HIT: pb.Hop.HIT, Kind.LOAD: pb.Hop.LOAD}
+_NOBODY: frozenset[Holder] = frozenset()
+_NOWHERE: frozenset[PodId] = frozenset()
 _KINDS_READ = {number: kind for kind, number in _KINDS.items()}
 
 
@@ -83,8 +85,8 @@ def hop_of(metadata: Metadata) -> Hop | None:
     kind = _KINDS_READ.get(message.kind)
     if kind is None:
         raise Malformed(f"header {HOP}: there is no kind {message.kind} of hops in this version; let pods of one version call each other")
-    missing = [name for name in ("model", "sender", "dest") if not getattr(message, name)]
-    if missing:
+    if not (message.model and message.sender and message.dest):
+        missing = [name for name in ("model", "sender", "dest") if not getattr(message, name)]
         raise Malformed(f"header {HOP} must name {', '.join(missing)}")
     return Hop(
         kind,
@@ -94,8 +96,8 @@ def hop_of(metadata: Metadata) -> Hop | None:
         alias=message.alias,
         last_used=Millis(message.last_used),
         urgent=not message.background,
-        tried=frozenset((PodId(holder.pod), Millis(holder.at)) for holder in message.tried),
-        avoid=frozenset(map(PodId, message.avoid)),
+        tried=frozenset((PodId(holder.pod), Millis(holder.at)) for holder in message.tried) if message.tried else _NOBODY,
+        avoid=frozenset(map(PodId, message.avoid)) if message.avoid else _NOWHERE,
     )
 
 
@@ -116,17 +118,17 @@ def pod_of(metadata: Metadata) -> PodId | None:
 
 def load_trailers(load: Load) -> Metadata:
     """Says how busy the pod is."""
-    return ((LOAD, f"{load.calls} {load.rpm} {load.lru_time}"),)
+    return ((LOAD, f"{load.calls} {load.rpm} {load.lru_time} {load.at}"),)
 
 
 def load_of(metadata: Metadata) -> Load | None:
     """How busy the pod is; None if it does not say so in a way that is understood, which spoils no answer."""
     found = first(metadata, LOAD)
-    numbers = found.split()[:3] if isinstance(found, str) else []
+    numbers = found.split()[:4] if isinstance(found, str) else []
     if len(numbers) < 2 or not all(number.isascii() and number.isdecimal() and len(number) < 20 for number in numbers):
         return None
-    calls, rpm, lru_time = (*map(int, numbers), 0)[:3]
-    return Load(calls, rpm, Millis(lru_time))
+    calls, rpm, lru_time, at = (*map(int, numbers), 0, 0)[:4]
+    return Load(calls, rpm, Millis(lru_time), Millis(at))
 
 
 def error_trailers(error: MeshError) -> Metadata:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Protocol
 
 import grpc
@@ -87,7 +86,7 @@ class PeerDoor:
             raise Malformed("this port is for calls between pods (MESH_PEER_PORT); clients call MM_SVC_GRPC_PORT or REST_PROXY_LISTEN_PORT")
         if hop.dest != self._me:
             raise NotHere(f"this is pod {self._me}, and the call is for pod {hop.dest}; do both have the same address (WKUBE_POD_IPADDR)?")
-        return replace(call, metadata=without_hop(call.metadata), target=Target(models=(hop.model,)), hop=hop)
+        return Call(method, without_hop(call.metadata), Target(models=(hop.model,)), call.deadline, call.balanced, hop)
 
     def _farewell(self, error: Exception | None) -> Metadata:
         said = (*pod_trailers(self._me), *load_trailers(self._load()))
