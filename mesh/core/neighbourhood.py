@@ -29,7 +29,12 @@ class _Intention:
 
 @dataclass(slots=True)
 class _Busy:
-    """Calls of this pod on another; and what that one last said of itself, when so many calls of this pod ran on it."""
+    """Calls of this pod on another; and what that one last said of itself, when so many calls of this pod ran on it.
+
+    Attributes:
+        lru_time: by the other pod's clock.
+        behind: ms that its clock is behind this pod's, as the latest answer showed.
+    """
 
     own: int = 0
     reported: int = 0
@@ -37,6 +42,7 @@ class _Busy:
     at: Millis = Millis(0)
     turn: int = 0
     lru_time: Millis = Millis(0)
+    behind: int = 0
 
     def calls(self, now: Millis) -> int:
         """All of them, as far as is known."""
@@ -116,6 +122,8 @@ class Neighbourhood:
             return
         busy.reported, busy.own_then, busy.at = load.calls, max(0, busy.own - 1), now
         busy.lru_time = load.lru_time
+        if load.at:
+            busy.behind = now - load.at
 
     def calls(self, pod: PodId, now: Millis) -> int:
         """Calls that run on a pod, as far as is known: this pod's own, and those of others when it last told, if that was just now."""
@@ -178,8 +186,10 @@ class Neighbourhood:
         """
         more = max(0, self._copies[pod] - record.count)
         busy = self._busy.get(pod)
-        # Both only grow while a pod has models: the greater one is the later one.
-        lru_time = max(record.lru_time, busy.lru_time) if busy and record.lru_time < NEVER else record.lru_time
+        lru_time = record.lru_time
+        if busy is not None and lru_time < NEVER:
+            # Both only grow while a pod has models: the greater one is the later one. What is compared with other pods' goes by this clock.
+            lru_time = Millis(max(0, max(lru_time, busy.lru_time) + busy.behind))
         return record.with_(count=record.count + more, used=Units(record.used + more * size), lru_time=lru_time)
 
     # What the model records show

@@ -139,10 +139,10 @@ class Pod:
         """Whether no other pod could take a model of this type."""
         return all(other.shutting_down or self.constraints.refusal(info.type, other.labels) for _, other in self.pods.others())
 
-    def load(self, rpm: int) -> Load:
+    def load(self, rpm: int, now: Millis) -> Load:
         """How busy this pod is."""
         oldest = self.cache.recency.oldest()
-        return Load(self.pods.calls(self.id, self.cache.now), rpm, oldest.last_used if oldest else Millis(0))
+        return Load(self.pods.calls(self.id, now), rpm, oldest.last_used if oldest else Millis(0), now)
 
     def figures(self, identity: InstanceRecord) -> InstanceRecord:
         """What there is to tell of this pod: an unchanging part, with what changes filled in."""

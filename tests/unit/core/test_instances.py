@@ -85,7 +85,7 @@ def test_what_modelmesh_would_not_write_is_refused(data: Any) -> None:
 
 def test_a_pod_tells_how_busy_it_is_and_how_old_its_cache() -> None:
     stage = Stage()
-    assert stage.pod.load(7) == Load(0, 7)
+    assert stage.pod.load(7, stage.now) == Load(0, 7, at=stage.now)
     stage.holding(["m"])
     stage.pod.pods.began(HERE)
-    assert stage.pod.load(7) == Load(1, 7, stage.now)
+    assert stage.pod.load(7, Millis(stage.now + 5)) == Load(1, 7, stage.now, Millis(stage.now + 5))

@@ -138,6 +138,19 @@ def test_the_age_of_a_cache_is_what_the_pod_told_last_in_its_record_or_with_an_a
     assert pods.figures(told, B, Units(10)).lru_time == 1000
 
 
+def test_the_age_of_a_cache_is_told_by_ones_own_clock_however_far_the_other_is_off() -> None:
+    for ahead in (3_600_000, -900_000, 0):
+        pods = Neighbourhood(HERE)
+        used = Millis(NOW - 50_000 + ahead)
+        told = InstanceRecord(lru_time=Millis(used - 7))
+        pods.began(A)
+        pods.reported(A, Load(lru_time=used, at=Millis(NOW + ahead)), NOW)
+        assert pods.figures(told, A, Units(10)).lru_time == NOW - 50_000
+        assert pods.figures(InstanceRecord(), A, Units(10)).lru_time == NEVER
+        pods.reported(A, Load(lru_time=used), Millis(NOW + 60_000))
+        assert pods.figures(told, A, Units(10)).lru_time == NOW - 50_000, "a word without a time leaves what is known of the clock"
+
+
 def test_an_intention_ends_when_the_copy_or_a_failure_is_recorded_or_the_model_goes() -> None:
     for record in (ModelRecord(INFO, copies={A: NOW}), ModelRecord(INFO, failed={A: NOW}), None):
         pods = Neighbourhood(HERE)

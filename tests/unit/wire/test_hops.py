@@ -159,7 +159,8 @@ def test_a_load_that_cannot_be_read_is_none_and_spoils_nothing(text: str) -> Non
 
 
 def test_more_numbers_of_newer_pods_are_skipped() -> None:
-    assert load_of(((LOAD, "3 120 77 new"),)) == Load(3, 120, Millis(77))
+    assert load_of(((LOAD, "3 120 77 99 new"),)) == Load(3, 120, Millis(77), Millis(99))
+    assert load_of(((LOAD, "3 120 77"),)) == Load(3, 120, Millis(77))
     assert load_of(((LOAD, "3 120"),)) == Load(3, 120)
 
 
