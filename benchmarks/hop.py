@@ -1,14 +1,16 @@
 """What one hop through the router costs: unary gRPC calls through it and straight to the model server, in turns, in one run.
 
-`python -m benchmarks.hop [--mlserver] [--rounds N] [--calls N]`. Without `--mlserver` the model server is the scripted one of the
+`python -m benchmarks.hop [--mlserver | --peer] [--rounds N] [--calls N]`. Without `--mlserver` the model server is the scripted one of the
 tests, which does nothing but answer, so that the hop is all there is to see; it is Python too, and shares the machine with the load.
+
+With `--peer` there are two pods on an etcd, and the model is on one of them: the same calls go to that pod, and to the other, which has to
+pass them on. CPU is that of both routers; by it, and not by the clock, the two ways compare on a machine that does other things, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,11 +18,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.load import CONNECTIONS, STREAMS, Target, generator, latencies, middle, rate, table
+from benchmarks.load import CONNECTIONS, STREAMS, Target, cpu, generator, latencies, middle, rate, table
 from mesh.protocols import inference_pb2 as v2
+from tests.integration.etcd.server import Etcd
 from tests.integration.models.stack import MODELS, Stack, digit_request, service
+from tests.support import environments
+from tests.support.cluster import a_cluster
 from tests.support.mesh import a_mesh
 
+QUIET = {"MESH_LOG_LEVEL": "INFO"}
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -30,7 +36,8 @@ class Setup:
 
     direct: Target
     routed: Target
-    router_pid: int
+    routers: tuple[int, ...]
+    names: tuple[str, str] = ("direct", "through the router")
 
 
 @dataclass
@@ -40,17 +47,36 @@ class Figures:
     rates: list[float] = field(default_factory=list)
     p50: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
 
 
 @contextmanager
 def scripted(folder: Path) -> Iterator[Setup]:
     """A router beside the scripted runtime; the model is named by a header, as ModelMesh's clients do."""
     request = digit_request("bench").SerializeToString()
-    with a_mesh(folder, environment={"MESH_LOG_LEVEL": "INFO"}, separate=True) as mesh:
+    with a_mesh(folder, environment=QUIET, separate=True) as mesh:
         mesh.client.loaded("bench")
         named = (("mm-model-id", "bench"),)
         direct = Target(f"127.0.0.1:{mesh.runtime.serving_port}", INFER, request, named)
-        yield Setup(direct, Target(mesh.router.address, INFER, request, named), mesh.router.process.pid)
+        yield Setup(direct, Target(mesh.router.address, INFER, request, named), (mesh.router.process.pid,))
+
+
+@contextmanager
+def peer(folder: Path) -> Iterator[Setup]:
+    """Two pods; "direct" is the one that has the model."""
+    request, named = digit_request("bench").SerializeToString(), (("mm-model-id", "bench"),)
+    (folder / "etcd").mkdir()
+    etcd = Etcd(environments.made("etcd"), folder / "etcd")
+    etcd.start()
+    try:
+        with a_cluster(folder, f"etcd:{etcd.address}", 2, service="hop", environment=QUIET, separate=True) as mesh:
+            mesh[0].client.loaded("bench")
+            (holder,) = mesh.held("bench")
+            here, there = (Target(pod.router.address, INFER, request, named) for pod in (mesh[holder], mesh[1 - holder]))
+            pids = tuple(pod.router.process.pid for pod in mesh.pods)
+            yield Setup(here, there, pids, ("on the pod that has it", "over another pod"))
+    finally:
+        etcd.stop()
 
 
 @contextmanager
@@ -63,12 +89,15 @@ def mlserver(folder: Path) -> Iterator[Setup]:
         router = next(int(one["pid"]) for one in stack.status()["processes"] if one["name"] == "router")
         straight = digit_request(stack.concrete("bench")).SerializeToString()
         direct = Target(stack.server_address, INFER, straight)
-        yield Setup(direct, Target(stack.address, INFER, digit_request("bench").SerializeToString()), router)
+        yield Setup(direct, Target(stack.address, INFER, digit_request("bench").SerializeToString()), (router,))
 
 
-async def measure(setup: Setup, rounds: int, calls: int) -> tuple[dict[str, Figures], list[float]]:
-    """Figures of both ways, and the router's CPU seconds a call in each round."""
-    found, cpu = {"direct": Figures(), "routed": Figures()}, []
+TITLES = {scripted: "to the scripted runtime", mlserver: "to MLServer", peer: "from pod to pod"}
+
+
+async def measure(setup: Setup, rounds: int, calls: int) -> dict[str, Figures]:
+    """Figures of both ways."""
+    found = {"direct": Figures(), "routed": Figures()}
     targets = {"direct": setup.direct, "routed": setup.routed}
     for target in targets.values():
         await _check(target)
@@ -79,11 +108,10 @@ async def measure(setup: Setup, rounds: int, calls: int) -> tuple[dict[str, Figu
             times = await latencies(targets[name], calls // 4)
             found[name].p50.append(times[len(times) // 2])
             found[name].p99.append(times[len(times) * 99 // 100])
-            before = _cpu(setup.router_pid)
+            before = sum(map(cpu, setup.routers))
             found[name].rates.append(await rate(targets[name], calls))
-            if name == "routed":
-                cpu.append((_cpu(setup.router_pid) - before) / calls)
-    return found, cpu
+            found[name].cpu.append((sum(map(cpu, setup.routers)) - before) / calls)
+    return found
 
 
 async def _check(target: Target) -> None:
@@ -93,42 +121,41 @@ async def _check(target: Target) -> None:
         raise RuntimeError(f"{target.address} answered nothing")
 
 
-def _cpu(pid: int) -> float:
-    """Seconds of CPU that a process used, by the kernel's account."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def shown(found: dict[str, Figures], cpu: list[float]) -> str:
+def shown(found: dict[str, Figures], names: tuple[str, str]) -> str:
     """The medians as a table; ratios are of rounds, not of medians."""
     direct, routed = found["direct"], found["routed"]
 
     def row(name: str, one: list[float], other: list[float], scale: float, unit: str) -> list[str]:
-        ratio = middle([b / a for a, b in zip(one, other, strict=True)])
-        return [name, f"{middle(one) * scale:,.2f} {unit}", f"{middle(other) * scale:,.2f} {unit}", f"{ratio:.2f}"]
+        # A router that is not asked uses next to nothing.
+        ratio = f"{middle([b / a for a, b in zip(one, other, strict=True)]):.2f}" if middle(one) > 1e-5 else "-"
+        return [name, f"{middle(one) * scale:,.2f} {unit}", f"{middle(other) * scale:,.2f} {unit}", ratio]
 
-    lines = table(
+    return table(
         [
-            ["", "direct", "through the router", "ratio"],
+            ["", *names, "ratio"],
             row("one at a time, median", direct.p50, routed.p50, 1e3, "ms"),
             row("one at a time, 99th percentile", direct.p99, routed.p99, 1e3, "ms"),
             row(f"{CONNECTIONS} connections of {STREAMS} calls", direct.rates, routed.rates, 1.0, "/s"),
+            row("CPU of routers a call", direct.cpu, routed.cpu, 1e6, "µs"),
         ]
     )
-    return f"{lines}\nThe router used {middle(cpu) * 1e6:,.0f} µs of CPU a call."
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mlserver", action="store_true", help="a real MLServer with the walkthrough's model")
+    behind = parser.add_mutually_exclusive_group()
+    behind.add_argument(
+        "--mlserver", action="store_const", const=mlserver, dest="setup", help="a real MLServer with the walkthrough's model"
+    )
+    behind.add_argument("--peer", action="store_const", const=peer, dest="setup", help="two pods, one of which has the model")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=4000, help="calls of each way in each round")
     given = parser.parse_args()
-    behind = "MLServer" if given.mlserver else "the scripted runtime"
-    print(f"One hop to {behind}: {given.rounds} rounds in turns; load by {generator()}.", flush=True)
-    with tempfile.TemporaryDirectory() as folder, (mlserver if given.mlserver else scripted)(Path(folder)) as setup:
-        found, cpu = asyncio.run(measure(setup, given.rounds, given.calls))
-    print(shown(found, cpu))
+    made = given.setup or scripted
+    print(f"One hop, {TITLES[made]}: {given.rounds} rounds in turns; load by {generator()}.", flush=True)
+    with tempfile.TemporaryDirectory() as folder, made(Path(folder)) as setup:
+        found = asyncio.run(measure(setup, given.rounds, given.calls))
+    print(shown(found, setup.names))
 
 
 if __name__ == "__main__":
