@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 from contextlib import suppress
 from pathlib import Path
 
 HOST = "127.0.0.1"
-
-_chosen: list[socket.socket] = []
 
 
 def choose(count: int) -> list[int]:
@@ -23,7 +22,7 @@ def choose(count: int) -> list[int]:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         one.bind((HOST, 0))
-    _chosen.extend(kept)
+        atexit.register(one.close)
     return [int(one.getsockname()[1]) for one in kept]
 
 
