@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx
 import typer
@@ -39,6 +40,10 @@ class Control:
     def get(self, path: str, **params: Any) -> Any:
         """A GET."""
         return self._ask("GET", path, params={name: value for name, value in params.items() if value not in (None, "")})
+
+    def model(self, name: str) -> Any:
+        """All that is known of one model."""
+        return self.get(f"models/{quote(name, safe='')}")
 
     def post(self, path: str, body: Any = None) -> Any:
         """A POST of JSON."""

@@ -34,7 +34,7 @@ def describe(
             output.fields(_service(service))
             _show(model)
         elif kind.lower() in ("model", "models"):
-            model = Control.find(mesh).get(f"models/{name}")
+            model = Control.find(mesh).model(name)
             if format_ in (Format.json, Format.yaml):
                 output.data(model, format_)
                 return
@@ -51,7 +51,7 @@ class _UnknownKind(Unknown):
 def _model(control: Control, model: str) -> dict[str, Any]:
     """What the router tells; nothing if it does not know the model yet or does not answer."""
     try:
-        answer = control.get(f"models/{model}")
+        answer = control.model(model)
     except MeshError:
         return {}
     return answer if isinstance(answer, dict) else {}

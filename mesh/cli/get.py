@@ -107,7 +107,7 @@ def _services(control: Control, format_: Format, choice: Choice) -> None:
 
 def _models(control: Control, format_: Format, choice: Choice) -> None:
     name = choice.name
-    found = [control.get(f"models/{name}")] if name else models(control, choice)
+    found = [control.model(name)] if name else models(control, choice)
     if _as_data(format_, name, found, [f"model/{one.get('id', '')}" for one in found]):
         return
     header = ["NAME", "STATE", "COPIES", "SIZE", "LAST USED"]

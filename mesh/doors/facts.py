@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from urllib.parse import unquote
 
+from mesh.core.errors import Malformed
+from mesh.core.status import ModelState
 from mesh.doors.http_small import Request
 from mesh.doors.probes import Answer, Route
 from mesh.pod.facts import Facts
 
 PREFIX = "/mesh/v1"
+
+MOST = 1000
+"""Entries of a page at most, and unless fewer are asked for."""
 
 
 def facts_route(facts: Callable[[], Facts | None]) -> Route:
@@ -20,7 +24,10 @@ def facts_route(facts: Callable[[], Facts | None]) -> Route:
         if known is None:
             return 503, {"error": "the pod is still starting"}
         kind, _, name = request.path.removeprefix(PREFIX).strip("/").partition("/")
-        found = _view(known, kind, unquote(name), request)
+        try:
+            found = _view(known, kind, name, request)
+        except Malformed as error:
+            return error.http, {"error": error.message}
         if found is None:
             return 404, {"error": f"there is no {request.path}; try {PREFIX}/pod, /pods, /copies, /models[/ID], /aliases[/NAME]"}
         return 200, found
@@ -29,8 +36,8 @@ def facts_route(facts: Callable[[], Facts | None]) -> Route:
 
 
 def _view(facts: Facts, kind: str, name: str, request: Request) -> dict[str, object] | None:
-    def one(key: str, default: str) -> str:
-        return next(iter(request.query.get(key, ())), default)
+    def one(key: str) -> str:
+        return next(iter(request.query.get(key, ())), "")
 
     match kind, name:
         case "pod", "":
@@ -38,15 +45,29 @@ def _view(facts: Facts, kind: str, name: str, request: Request) -> dict[str, obj
         case "pods", "":
             return facts.pods()
         case "models", "":
-            limit = int(text) if (text := one("limit", "1000")).isdecimal() else 1000
-            return facts.models(one("after", ""), min(max(limit, 1), 1000), one("part", ""), one("pod", ""), one("state", ""))
+            return facts.models(one("after"), _limit(one("limit")), one("part"), one("pod"), _state(one("state")))
         case "copies", "":
-            return facts.copies(one("after", ""), one("until", ""))
+            return facts.copies(one("after"), one("until"))
         case "models", _:
             return facts.model(name)
         case "aliases", "":
-            return facts.aliases()
+            return facts.aliases(one("after"), _limit(one("limit")))
         case "aliases", _:
             return facts.alias(name)
         case _:
             return None
+
+
+def _limit(text: str) -> int:
+    if not text:
+        return MOST
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise Malformed(f"limit={text}: it has to be a whole number above 0; a page has {MOST} entries at most")
+    return min(int(text), MOST)
+
+
+def _state(text: str) -> str:
+    known = [state.name for state in ModelState]
+    if text and text.upper() not in known:
+        raise Malformed(f"state={text}: there is no such state of a model; there are {', '.join(known)}")
+    return text.upper()

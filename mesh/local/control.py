@@ -109,6 +109,6 @@ def _router(app: FastAPI, supervisor: Supervisor) -> None:
     async def models(request: Request) -> Any:
         return await views.model_page(supervisor, dict(request.query_params))
 
-    @app.get("/v1/models/{name}")
+    @app.get("/v1/models/{name:path}")
     async def model(name: str) -> Any:
         return await views.model(supervisor, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 import httpx
@@ -55,7 +56,7 @@ class RouterClient:
         except httpx.HTTPError as error:
             raise PeerUnavailable(f"the router does not answer ({type(error).__name__}); `mesh status` shows its state") from None
         if answer.status_code == 404:
-            raise Unknown(f"the router knows nothing of {path}")
+            raise Unknown(f"the router knows nothing of {unquote(path)}")
         if not answer.is_success:
             raise Failed(f"the router answered {answer.status_code} to {path}: {answer.text[:200]}")
         return answer.json()

@@ -120,8 +120,9 @@ async def model_page(supervisor: Supervisor, params: dict[str, str]) -> dict[str
 
 async def model(supervisor: Supervisor, name: str) -> Any:
     """One model as all pods together know it: copies and failures as their own pods see them, one story."""
-    found = await supervisor.router.details(f"models/{name}", {})
-    told = await ask_each(supervisor.pods, f"models/{quote(name, safe='')}", {})
+    path = f"models/{quote(name, safe='')}"
+    found = await supervisor.router.details(path, {})
+    told = await ask_each(supervisor.pods, path, {})
     if len(supervisor.pods) == 1 or not told:
         return found
     for part in ("copies", "failures"):

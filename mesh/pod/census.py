@@ -1,4 +1,4 @@
-"""Counts and order of all models, kept per change, so that telling them costs little however many there are."""
+"""Counts and order of all models and aliases, kept per change, so that telling them costs little however many there are."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ class Census:
         self._failed: set[ModelId] = set()
         self.names = Listing(registry.models)
         """All models by id."""
+        self.aliases = Listing(registry.aliases)
+        """All aliases by name."""
         for model, record in registry.models.items():
             self._count(model, record)
         registry.listen(self._model_changed, self._alias_changed)
@@ -50,5 +52,8 @@ class Census:
             else:
                 models.discard(model)
 
-    def _alias_changed(self, _alias: AliasId, _record: AliasRecord | None) -> None:
-        """Aliases are not counted."""
+    def _alias_changed(self, alias: AliasId, record: AliasRecord | None) -> None:
+        if record is None:
+            self.aliases.discard(alias)
+        else:
+            self.aliases.add(alias)

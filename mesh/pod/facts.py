@@ -17,7 +17,7 @@ from mesh.store.registry import Registry
 Json = dict[str, Any]
 
 SCAN = 250
-"""Models looked at for one page: no view holds the event loop for long, however few of them it is to show."""
+"""Models, or aliases, looked at for one page: no view holds the event loop for long, however few of them it is to show."""
 
 
 class Facts:
@@ -80,7 +80,7 @@ class Facts:
             limit: models at most.
             part: only ids with this text in them.
             pod: only models with a copy there.
-            state: only models in this state, in small or capital letters.
+            state: only models in this state (`ModelState`).
         """
         names = self._census.names
         page: list[Json] = []
@@ -89,7 +89,7 @@ class Facts:
             last = name
             if part in name and (not pod or self._is_at(name, PodId(pod))):
                 summary = self._summary(name)
-                if not state or summary["state"] == state.upper():
+                if state in ("", summary["state"]):
                     page.append(summary)
                     if len(page) == limit:
                         break
@@ -109,9 +109,11 @@ class Facts:
         story = [{"at_ms": line.at, "text": line.text} for line in self._conductor.pod.story(model)]
         return {**self._summary(model), "story": story}
 
-    def aliases(self) -> Json:
-        """All aliases."""
-        return {"aliases": [self.alias(name) for name in sorted(self._registry.aliases)]}
+    def aliases(self, after: str = "", limit: int = 1000) -> Json:
+        """A page of aliases by name; `after`, `limit` and `next` as of `models`."""
+        names = self._census.aliases
+        page = names.after(after, min(limit, SCAN))
+        return {"aliases": [self.alias(name) for name in page], "next": page[-1] if page and not names.is_last(page[-1]) else None}
 
     def alias(self, name: str) -> Json | None:
         """One alias; None if there is none."""

@@ -80,7 +80,7 @@ async def test_filters_of_pod_state_and_text_look_at_each_model_once_at_most(ask
     assert ids(models(asked, Choice(pod="there"))) == looked == thousands
     assert len(asked.pages) == len(NAMES) / SCAN
     looked.clear()
-    assert ids(models(asked, Choice(state="loaded"))) == thousands[::2]
+    assert ids(models(asked, Choice(state="LOADED"))) == thousands[::2]
     assert looked == NAMES
     assert ids(models(asked, Choice(state="LOADING", pod="there", contains="-07"))) == ["model-07000"]
     assert models(asked, Choice(pod="lost")) == models(asked, Choice(pod="nobody")) == []
