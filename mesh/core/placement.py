@@ -7,7 +7,7 @@ the best; the draw is among those that have the fewest; and each pod goes round 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -30,7 +30,6 @@ _LOAD_FACTORS = ((-1_000, 11), (5_000, 15), (720_000, 30), (86_400_000, 40))
 
 _IDLE_RPM = 100
 """Fewer requests a minute count as this many (reference 5.4)."""
-
 
 _TURN = 10_000
 """ms after which all pods start their rounds one place further on."""
@@ -185,7 +184,7 @@ def choose(
     places: Iterable[Place],
     wish: Wish,
     constraints: Constraints,
-    outdated: Callable[[PodId], bool] | frozenset[PodId],
+    outdated: Set[PodId],
     now: Millis,
     draw: Callable[[int], int],
     *,
@@ -207,7 +206,7 @@ def choose(
     sieve = _Sieve([_Candidate(place, wish, now, churn_age) for place in places], trace)
     ordinal = sum(candidate.pod < wish.me for candidate in sieve.left)
     _keep_possible(sieve, wish, constraints)
-    _avoid_last_resorts(sieve, wish, outdated if callable(outdated) else outdated.__contains__)
+    _avoid_last_resorts(sieve, wish, outdated)
     if not sieve.left:
         return Choice(None, (), sieve.rejected)
     _keep_as_good_as_best(sieve, wish, constraints)
@@ -262,13 +261,13 @@ def _keep_possible(sieve: _Sieve, wish: Wish, constraints: Constraints) -> None:
     sieve.keep(lambda c: fits[c.labels], lambda c: f"type {wish.model_type} needs [{needed}]; it has [{', '.join(c.labels)}]")
 
 
-def _avoid_last_resorts(sieve: _Sieve, wish: Wish, outdated: Callable[[PodId], bool]) -> None:
+def _avoid_last_resorts(sieve: _Sieve, wish: Wish, outdated: Set[PodId]) -> None:
     sieve.prefer(lambda c: not c.place.aside, "calls to it fail at present")
     sieve.prefer(
         lambda c: c.record.capacity >= wish.size,
         lambda c: f"its whole cache ({_mib(c.record.capacity)}) is smaller than the model ({_mib(wish.size)})",
     )
-    sieve.prefer(lambda c: not outdated(c.pod), "its replica set is being replaced")
+    sieve.prefer(lambda c: c.pod not in outdated, "its replica set is being replaced")
 
 
 def _keep_as_good_as_best(sieve: _Sieve, wish: Wish, constraints: Constraints) -> None:

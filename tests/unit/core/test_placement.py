@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.core.constraints import Constraints
 from mesh.core.ids import PodId
-from mesh.core.placement import Choice, Wish, choose
+from mesh.core.placement import Choice
 from mesh.core.units import Millis, Units
 from tests.unit.core.places import MODEL, NOW, a_full_place, a_place, ago, decide, last, nowhere, reason
 
@@ -174,12 +173,6 @@ def test_pods_that_are_being_replaced_or_do_not_answer_are_taken_if_nothing_else
     assert choice.rejected == {"failing": "calls to it fail at present", "replaced": "its replica set is being replaced"}
     assert decide(failing, replaced, outdated=["replaced"]).pod == "replaced"
     assert decide(failing).pod == "failing"
-
-
-def test_what_is_outdated_may_be_a_question_too() -> None:
-    wish = Wish("sklearn", NOW, frozenset(), {}, MODEL, PodId("a"))
-    choice = choose([a_place("a"), a_place("b")], wish, Constraints(), lambda pod: pod == "a", NOW, last)
-    assert choice == Choice(PodId("b"), (PodId("b"),)), "and reasons are given only if asked for"
 
 
 # Preferred labels
