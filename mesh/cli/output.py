@@ -63,9 +63,9 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
     """Columns as wide as their longest text, three spaces apart, as kubectl prints them."""
     lines = [list(header), *[list(row) for row in rows]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    for line in lines:
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        console.print("   ".join(cells).rstrip(), markup=False)
+    texts = ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    # One by one, ten thousand lines take a second.
+    console.print("\n".join(texts), markup=False)
 
 
 def data(value: Any, output: Format) -> None:
