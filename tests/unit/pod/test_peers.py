@@ -197,8 +197,9 @@ async def dialled(pods: Pods, metadata: Any, method: str = SAY) -> aio.AioRpcErr
         if method == SAY:
             unary: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{method}")
             return await refused(unary(b"x", metadata=metadata))
-        stream: aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(f"/{method}")
-        return await refused(stream(gives(b"x"), metadata=metadata).read())
+        # The request goes with the call: a status that overtakes a message which is written by itself is lost in gRPC.
+        stream: aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(f"/{method}")
+        return await refused(stream(b"x", metadata=metadata).read())
 
 
 @pytest.mark.parametrize("method", [SAY, TALK])
