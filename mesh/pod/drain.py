@@ -20,7 +20,7 @@ from mesh.store.registry import Registry
 log = logging.getLogger(__name__)
 
 AT_A_TIME = 10
-"""Models that are handed over at the same time (reference 0.2, TASK_THREADS)."""
+"""Models that are handed over, or written about, at the same time (reference 0.2, TASK_THREADS)."""
 OVERLAP = 0.5
 """Seconds in which both copies stand in the record although nobody calls: pods that have not seen the new one yet would find none."""
 LONGEST_OVERLAP = 5.0
@@ -111,14 +111,16 @@ class Drain:
         await self._deregister([copy])
 
     async def _deregister(self, copies: list[Copy]) -> None:
-        """Takes copies from their models' records; one that is taken already stays so."""
-        me, now = self._conductor.pod.id, self._conductor.now()
-        for copy in copies:
-            record = self._registry.models.get(copy.id.model)
-            if record is None or me not in record.copies:
-                continue
+        """Takes copies from their models' records, some at a time; one that is taken already stays so."""
+        for begin in range(0, len(copies), AT_A_TIME):
             try:
-                await self._registry.change(RemoveCopy(copy.id.model, me, copy.created, copy.last_used, now))
+                await asyncio.gather(*map(self._take_out, copies[begin : begin + AT_A_TIME]))
             except MeshError as error:
                 log.warning("the registry still shows copies of this pod; others know that it is gone", extra={"cause": error.message})
                 return
+
+    async def _take_out(self, copy: Copy) -> None:
+        model, me = copy.id.model, self._conductor.pod.id
+        record = self._registry.models.get(model)
+        if record is not None and me in record.copies:
+            await self._registry.change(RemoveCopy(model, me, copy.created, copy.last_used, self._conductor.now()))
