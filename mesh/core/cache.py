@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mesh.core.copies import GRANTED, HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
 from mesh.core.edits import ModelEdit, RemoveCopy
-from mesh.core.errors import MeshError, Nowhere, RuntimeDown
+from mesh.core.errors import MeshError, Nowhere, RuntimeDown, RuntimeUnavailable
 from mesh.core.failures import Failures
 from mesh.core.ids import CopyId, ModelId, PodId
 from mesh.core.instructions import (
@@ -208,9 +208,9 @@ class Cache:
 
     def _start(self, claim: Copy) -> bool:
         """Makes room for a claim and starts its load; whether another claim is to be looked at."""
-        refusal = self._make_room(claim)
+        refusal = self._make_room(claim) or self._stuck(claim)
         if refusal is not None:
-            self._refuse(claim, refusal)
+            self.refuse(claim, refusal)
             return True
         if self.space.must_evict_for(claim.weight) or not self.space.may_start(claim.weight):
             return False
@@ -229,6 +229,15 @@ class Cache:
                 return refusal
             self.evict(victim, claim.id.model)
         return None
+
+    def _stuck(self, claim: Copy) -> MeshError | None:
+        """Why a claim gets no room here for a long time: unloads fail. With no other pod to go to, it waits all the same."""
+        if self.space.may_start(claim.weight) or not self.leaving or self.alone(claim.info):
+            return None
+        if not all(copy.tries for copy in self.leaving.values()):
+            return None
+        stuck = ", ".join(sorted(self.leaving))
+        return RuntimeUnavailable(f"pod {self.pod} has no room for model {claim.id.model}: its model server does not unload {stuck}")
 
     def _spared(self, victim: Copy, claim: Copy) -> MeshError | None:
         """Why a claim may not displace a copy: it was used more recently, or everything is in brisk use and nobody waits."""
@@ -262,7 +271,14 @@ class Cache:
         """Takes a copy out of its model's record."""
         self.change(RemoveCopy(copy.id.model, self.pod, copy.created, copy.last_used, self.now))
 
-    def _refuse(self, copy: Copy, error: MeshError) -> None:
+    def not_unloaded(self, model: ModelId, info: ModelInfo) -> MeshError | None:
+        """Why a model is better loaded on another pod, if one can: the runtime still holds an earlier copy, and does not unload it."""
+        earlier = self.leaving.get(model)
+        if earlier is None or not earlier.tries or self.alone(info):
+            return None
+        return RuntimeUnavailable(f"pod {self.pod} cannot load model {model}: its model server does not unload the copy that it had before")
+
+    def refuse(self, copy: Copy, error: MeshError) -> None:
         """Gives up a copy that has not begun to load."""
         self.deregister(copy)
         self.release(copy, Outcome.FAILED, error)

@@ -129,7 +129,9 @@ class Pod:
         if self.leaving:
             return Leaving(f"pod {self.id} is shutting down and loads nothing more; try again")
         failure = self.cache.failures.blocking(model, self.cache.now if now is None else now)
-        return self.constraints.refusal(info.type, self.labels) or (failure.error if failure else None)
+        if failure is not None:
+            return self.constraints.refusal(info.type, self.labels) or failure.error
+        return self.constraints.refusal(info.type, self.labels) or self.cache.not_unloaded(model, info)
 
     def down(self, copy: Copy | None = None) -> RuntimeDown | None:
         """What calls that could go elsewhere are told while the runtime does not answer, or does not serve the copy that they want."""

@@ -198,6 +198,9 @@ def _unload_failed(cache: Cache, copy: Copy, event: UnloadFailed) -> None:
         # The memory stays counted as leaving: it is, for all that is known, still held.
         pause = cache.policy.failure_expiry
     cache.wake_at(copy, Millis(cache.now + pause))
+    heir = cache.current.get(copy.id.model)
+    if heir is not None and (not_unloaded := cache.not_unloaded(heir.id.model, heir.info)):
+        cache.refuse(heir, not_unloaded)
     cache.stories.tell(copy.id.model, cache.now, f"unload failed {copy.tries} times: {event.message}; next try in {pause} ms")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from mesh.core.errors import RuntimeUnavailable
 from mesh.core.events import LastCallEnded, ModelDeleted, RuntimeForgot, TimePassed
-from mesh.core.ids import ModelId
+from mesh.core.ids import ModelId, PodId
+from mesh.core.instances import InstanceRecord
 from mesh.core.instructions import Outcome
 from mesh.core.units import Units
-from tests.unit.core.stage import Stage, copy_id, names
+from tests.unit.core.stage import INFO, Stage, copy_id, names
 
 
 def a_gibibyte() -> Stage:
@@ -190,6 +192,51 @@ def test_an_unload_that_failed_for_good_is_tried_rarely() -> None:
     due = stage.pod.next_due()
     assert due is not None
     assert due > stage.now + 10_000
+
+
+def among_others(stage: Stage) -> Stage:
+    stage.pod.pods.instance_changed(PodId("there"), InstanceRecord(endpoint="there:1"))
+    return stage
+
+
+def test_who_waits_for_room_that_unloads_do_not_give_back_is_sent_to_the_others() -> None:
+    stage = among_others(Stage(capacity=250, default=100, slots=3).holding(["a", "b"]))
+    stage.want("c")
+    stage.want("d")
+    assert stage.states() == {"a#1": "unloading", "b#1": "ready", "c#1": "claiming", "d#1": "claiming"}
+    stage.tell(RuntimeForgot(copy_id("b#1")))
+    stage.unload_failed("b#1")
+    assert stage.released[2:] == [], "the other one may still be unloaded"
+    stage.unload_failed("a#1")
+    assert stage.states() == {"a#1": "unloading", "b#1": "unloading"}
+    assert [(model, outcome, type(error)) for model, outcome, error in stage.released[2:]] == [
+        ("c", Outcome.FAILED, RuntimeUnavailable),
+        ("d", Outcome.FAILED, RuntimeUnavailable),
+    ]
+    assert str(stage.released[2][2]) == "pod here has no room for model c: its model server does not unload a, b"
+    stage.unloaded("a#1")
+    assert stage.want("c") == ["load c#2"]
+
+
+def test_on_the_only_pod_a_claim_waits_for_unloads_that_fail() -> None:
+    stage = Stage(capacity=250, default=100, slots=3).holding(["a", "b"])
+    stage.want("c")
+    stage.unload_failed("a#1")
+    assert stage.states()["c#1"] == "claiming"
+
+
+def test_a_model_whose_earlier_copy_is_not_unloaded_is_loaded_elsewhere() -> None:
+    stage = among_others(Stage().holding(["m"]))
+    stage.tell(RuntimeForgot(copy_id("m#1")))
+    stage.want("m")
+    stage.unload_failed("m#1")
+    model, outcome, error = stage.released[-1]
+    assert (model, outcome, type(error)) == ("m", Outcome.FAILED, RuntimeUnavailable)
+    assert stage.states() == {"m#1": "unloading"}
+    assert type(stage.pod.refusal(ModelId("m"), INFO)) is RuntimeUnavailable
+    assert stage.pod.refusal(ModelId("other"), INFO) is None
+    stage.unloaded("m#1")
+    assert stage.pod.refusal(ModelId("m"), INFO) is None
 
 
 def test_a_claim_waits_while_all_that_could_go_is_still_coming() -> None:
