@@ -138,8 +138,9 @@ class Pod:
         return self.cache.down_for(copy)
 
     def alone(self, info: ModelInfo) -> bool:
-        """Whether no other pod could take a model of this type."""
-        return all(other.shutting_down or self.constraints.refusal(info.type, other.labels) for _, other in self.pods.others())
+        """Whether no other pod could take a model of this type: none has its labels, stays and answers."""
+        others = ((other.shutting_down or self.pods.aside(pod), other.labels) for pod, other in self.pods.others())
+        return all(useless or self.constraints.refusal(info.type, labels) for useless, labels in others)
 
     def load(self, rpm: int, now: Millis) -> Load:
         """How busy this pod is."""

@@ -268,6 +268,17 @@ def test_a_retry_that_was_due_on_the_only_pod_does_not_happen_once_there_are_oth
     assert stage.pod.cache.failures.of(M) is None
 
 
+def test_pods_that_do_not_answer_do_not_count_as_others() -> None:
+    stage = among_others()
+    stage.pod.pods.fails(PodId("there"))
+    stage.want("m")
+    stage.failed("m#1")
+    stage.unloaded("m#1")
+    assert stage.elsewhere == []
+    stage.later(10_000)
+    assert stage.tell(TimePassed()) == ["load m#2"]
+
+
 @pytest.mark.parametrize("other", [InstanceRecord(endpoint="there:1", shutting_down=True), InstanceRecord()])
 def test_pods_that_leave_and_routers_of_another_kind_do_not_count_as_others(other: InstanceRecord) -> None:
     stage = Stage()
