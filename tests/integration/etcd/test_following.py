@@ -4,54 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mesh.core.aliases import SetAlias
 from mesh.core.edits import DeleteModel
-from mesh.core.errors import Failed, StoreUnavailable
-from mesh.core.ids import AliasId, ModelId
-from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
-from mesh.core.units import Millis
-from mesh.store.etcd import EtcdRegistry, watching
+from mesh.core.errors import StoreUnavailable
+from mesh.core.ids import ModelId
+from mesh.core.records import ModelInfo
 from mesh.store.etcd import registry as module
+from mesh.store.etcd import watching
 from mesh.store.etcd.connection import Answer, Connection
 from mesh.store.etcd.layout import Raw
+from tests.integration.etcd.changing import change_many, counted
 from tests.integration.etcd.conftest import Opener
 from tests.integration.etcd.server import Etcd, Way
-from tests.support.waiting import until_async
-from tests.unit.store.edits import INFO, Count, Witness, create
+from tests.unit.store.edits import Count, Witness, create
+from tests.unit.store.stores import eventually
 
 A, B = ModelId("a"), ModelId("b")
-
-
-async def eventually(condition: Callable[[], object], what: str = "") -> None:
-    async def ask() -> object:
-        return condition()
-
-    await until_async(ask, what)
-
-
-def counted(witness: Witness, name: str) -> list[int | None]:
-    """The references that were told of a model, None for its deletion."""
-    return [record.refs if isinstance(record, ModelRecord) else None for record in witness.of(name)]
-
-
-async def change_many(registry: EtcdRegistry, names: list[str], times: int, *, at_once: int = 32) -> None:
-    """Makes each model and counts it so many times, many changes at a time."""
-    turns = asyncio.Semaphore(at_once)
-
-    async def one(name: str) -> None:
-        async with turns:
-            assert await registry.change(create(name)) is None
-            for _ in range(times):
-                assert await registry.change(Count(name)) is None
-
-    await asyncio.gather(*map(one, names))
 
 
 async def test_of_thousands_of_changes_none_is_lost_or_repeated_while_connections_break(etcd: Etcd, opener: Opener) -> None:
@@ -189,70 +162,6 @@ async def test_an_etcd_that_is_silent_costs_a_change_its_time_and_no_more(own_et
     assert counted(witness, "a") in ([0, 1], [0, 1, 2])
 
 
-async def test_an_etcd_that_lost_everything_is_followed_afresh(own_etcd: Etcd, opener: Opener) -> None:
-    registry = await opener(own_etcd.address)
-    await change_many(registry, ["a", "b"], 10)
-    witness = Witness(registry)
-    own_etcd.kill()
-    shutil.rmtree(own_etcd.folder / "data")
-    own_etcd.start()
-    await eventually(lambda: not registry.models, "the mirror is empty as etcd is")
-    assert sorted(witness.told, key=str) == [("a", None), ("b", None)]
-    assert await registry.change(create("a")) is None
-    assert counted(witness, "a") == [None, 0]
-
-
-async def test_what_an_etcd_lost_is_told_as_a_loss_to_who_can_make_it_good(own_etcd: Etcd, opener: Opener) -> None:
-    registry = await opener(own_etcd.address)
-    await registry.change(SetAlias(AliasId("alias"), A, Millis(1), info=INFO))
-    await change_many(registry, ["b"], 5)
-    witness = Witness(registry)
-    losses: list[tuple[Mapping[ModelId, ModelRecord], Mapping[AliasId, AliasRecord]]] = []
-    registry.listen_to_losses(lambda models, aliases: losses.append((models, aliases)))
-    own_etcd.kill()
-    shutil.rmtree(own_etcd.folder / "data")
-    own_etcd.start()
-    await eventually(lambda: losses)
-    models, aliases = losses[0]
-    assert (set(models), set(aliases), models[B].refs) == ({"a", "b"}, {"alias"}, 5)
-    assert not registry.models
-    assert await registry.change(create("a")) is None
-    assert counted(witness, "a") == [0], "no deletion was told"
-    assert len(losses) == 1
-
-
-async def test_an_etcd_that_was_emptied_and_has_come_further_than_before_is_told_from_the_old_one(own_etcd: Etcd, opener: Opener) -> None:
-    async with Way(own_etcd.port) as way:
-        registry = await opener(f"127.0.0.1:{way.port}")
-        await registry.change(SetAlias(AliasId("alias"), A, Millis(1), info=INFO))
-        await registry.change(create("b"))
-        witness = Witness(registry)
-        losses: list[set[str]] = []
-        registry.listen_to_losses(lambda models, aliases: losses.append({*models, *aliases}))
-        before, cluster = registry._mirror.revision, registry._watcher._cluster
-        way.shut()
-        own_etcd.kill()
-        shutil.rmtree(own_etcd.folder / "data")
-        own_etcd.start()
-        # Another pod came first, and brings the new etcd further than the old one was.
-        other = await opener(own_etcd.address)
-        await change_many(other, ["b", "c"], before)
-        assert other._mirror.revision > before
-        assert other._watcher._cluster == cluster, "nothing but the marker tells them apart"
-        way.reopen()
-        await eventually(lambda: losses)
-        assert losses == [{"a", "alias"}]
-        await eventually(lambda: registry.models == other.models)
-        assert {name for name, _ in witness.told} == {"b", "c"}
-
-
-async def test_two_pods_that_come_at_once_agree_on_the_marker(etcd: Etcd, opener: Opener, service: str) -> None:
-    pods = await asyncio.gather(*(opener(etcd.address) for _ in range(5)))
-    assert {pod._watcher._marker for pod in pods} == {etcd.get(f"/mm/{service}/mesh/marker").encode()}
-    later = await opener(etcd.address)
-    assert later._watcher._marker == pods[0]._watcher._marker
-
-
 async def test_however_much_is_taken_in_it_is_taken_in_small_portions(
     etcd: Etcd, opener: Opener, service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,60 +262,6 @@ async def test_a_compaction_in_the_midst_of_reading_starts_the_reading_again(
     reader = await opener(own_etcd.address)
     assert reader.models == writer.models
     assert pages[0] == 2 + 4, "the second page was too late, then there were four"
-
-
-@pytest.mark.parametrize("value", ["{", "[]", "null", '{"refs": "many"}', '{"instanceIds": 3}', "", '"text"'])
-async def test_a_malformed_record_is_passed_over_and_left_alone(etcd: Etcd, opener: Opener, service: str, value: str) -> None:
-    registry = await opener(etcd.address)
-    await registry.change(create("good"))
-    key = f"/mm/{service}/registry/bad"
-    etcd.ctl("put", key, value)
-    await registry.change(create("later"))
-    fresh = await opener(etcd.address)
-    for one in (registry, fresh):
-        assert set(one.models) == {"good", "later"}
-        for edit in (create("bad"), DeleteModel(ModelId("bad"))):
-            refusal = await one.change(edit)
-            assert isinstance(refusal, Failed)
-            assert key in refusal.message
-            assert "mend or delete it" in refusal.message
-    assert etcd.get(key) == value
-    etcd.ctl("put", key, '{"type":"onnx"}')
-    await eventually(lambda: set(registry.models) == {"good", "later", "bad"})
-    assert await registry.change(DeleteModel(ModelId("bad"))) is None
-
-
-async def test_a_record_that_turns_malformed_stays_as_it_was_known(etcd: Etcd, opener: Opener, service: str) -> None:
-    registry = await opener(etcd.address)
-    await registry.change(create("a"))
-    witness = Witness(registry)
-    etcd.ctl("put", f"/mm/{service}/registry/a", "{")
-    await registry.change(create("b"))
-    assert registry.models[A].info == create("a").info
-    assert [name for name, _ in witness.told] == ["b"]
-    etcd.ctl("del", f"/mm/{service}/registry/a")
-    await eventually(lambda: witness.of("a") == [None])
-
-
-async def test_keys_of_others_are_none_of_ours(etcd: Etcd, opener: Opener, service: str) -> None:
-    etcd.ctl("put", f"/mm/{service}/leaderLatch/_abc", "_abc")
-    etcd.ctl("put", f"/mm/{service}x/registry/a", "{}")
-    etcd.ctl("put", f"/litelinks/{service}/10.0.0.1_8080_1", "{}")
-    registry = await opener(etcd.address)
-    assert not registry.models
-    assert not registry.instances
-
-
-async def test_parameters_are_text_that_operators_change(etcd: Etcd, opener: Opener, service: str) -> None:
-    etcd.ctl("put", f"/mm/{service}/config/logger_level", "DEBUG")
-    registry = await opener(etcd.address)
-    told: list[tuple[str, str | None]] = []
-    registry.listen_to_parameters(lambda name, value: told.append((name, value)))
-    assert registry.parameters == {"logger_level": "DEBUG"}
-    etcd.ctl("put", f"/mm/{service}/config/disable", "true")
-    etcd.ctl("del", f"/mm/{service}/config/logger_level")
-    await eventually(lambda: registry.parameters == {"disable": "true"})
-    assert told == [("disable", "true"), ("logger_level", None)]
 
 
 def compact(etcd: Etcd) -> None:
