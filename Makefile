@@ -69,9 +69,11 @@ proof: setup  ## check that docs/proof.md names what shows each requirement
 .PHONY: bench
 bench: setup  ## what a hop through the router, a cold model and running loads cost, beside the same without a router
 	@$(BIN)/python -m benchmarks.hop
+	@$(BIN)/python -m benchmarks.hop --peer
 	@$(BIN)/python -m benchmarks.cold
 	@$(BIN)/python -m benchmarks.disturbance
 	@$(BIN)/python -m benchmarks.queueing
+	@$(BIN)/python -m benchmarks.scale
 
 clean:  ## remove everything that was built
 	rm -rf .venv .cache mesh/protocols tests/support/protocols .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist
