@@ -62,6 +62,11 @@ def copies(status: Status) -> Counter[int]:
 # Records
 
 
+def counted(record: dict[str, Any]) -> dict[str, Any]:
+    """A pod's record once it has one model and tells its memory."""
+    return record if record.get("count") == 1 and record.get("used") else {}
+
+
 def test_what_is_loaded_and_deleted_shows_in_the_records(five: Cluster, records: Records, model: str) -> None:
     place = five[4]
     before = records.pod(place.id)
@@ -69,9 +74,7 @@ def test_what_is_loaded_and_deleted_shows_in_the_records(five: Cluster, records:
     five[0].client.loaded(model, kind="on-4")
     assert list(records.model(model)["instanceIds"]) == [place.id]
     # It is counted from the moment that it is wanted, its memory when it loads.
-    told = until(
-        lambda: record if (record := records.pod(place.id)).get("count") == 1 and record.get("used") else None, "the pod counts it"
-    )
+    told = until(lambda: counted(records.pod(place.id)), "the pod counts it")
     assert 0 < told["used"] <= told["cap"]
     five[1].client.unregister(model)
     assert not records.model(model)

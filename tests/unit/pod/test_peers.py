@@ -240,7 +240,7 @@ async def test_a_port_that_is_taken_is_named(pods: Pods) -> None:
 
 async def test_headers_as_long_as_the_public_door_takes_pass_beside_a_long_hop(pods: Pods) -> None:
     longest = Hop(Kind.LOAD, DIGITS, INGRESS, HOLDER, avoid=frozenset(PodId(f"{number:020}") for number in range(1400)))
-    await pods.peers.unary(longest, Call(SAY, (("x", "y" * 8000),)), b"", 50)
+    await pods.peers.unary(longest, Call(SAY, (("x", "y" * 7000),)), b"", 50)
     assert pods.holding.calls[0].hop == longest
 
 
