@@ -19,6 +19,9 @@ Json = dict[str, Any]
 SCAN = 250
 """Models, or aliases, looked at for one page: no view holds the event loop for long, however few of them it is to show."""
 
+FOREIGN = "of another kind"
+"""State of a pod with a router of ModelMesh, and of its copies: it is never called."""
+
 
 class Facts:
     """Views of the pod's state; asking changes nothing."""
@@ -54,7 +57,7 @@ class Facts:
         state = "shutting down" if record.shutting_down else "not answering" if pods.aside(pod) else "ready"
         return {
             "id": pod,
-            "state": state if record.endpoint else "of another kind",
+            "state": state if record.endpoint else FOREIGN,
             "endpoint": record.endpoint or None,
             "version": record.version,
             "started_ms": record.start_time,
@@ -164,8 +167,13 @@ class Facts:
     def _copies_elsewhere(self, record: ModelRecord) -> list[Json]:
         """Copies of other pods, as the registry shows them; those of pods that are gone do not count."""
         me, pods = self._conductor.pod.id, self._registry.instances
+
+        def state(pod: PodId) -> str:
+            # A router of another kind does not say when a load ended.
+            return "ready" if pod in record.ready else "loading" if pods[pod].endpoint else FOREIGN
+
         return [
-            {"pod": pod, "state": "ready" if pod in record.ready else "loading", "since_ms": record.ready.get(pod, wanted)}
+            {"pod": pod, "state": state(pod), "since_ms": record.ready.get(pod, wanted)}
             for pod, wanted in record.copies.items()
             if pod != me and pod in pods
         ]

@@ -12,8 +12,10 @@ import pytest
 
 from mesh.cli.client import Control
 from mesh.core.aliases import SetAlias
+from mesh.core.edits import AddCopy
 from mesh.core.errors import Unknown
-from mesh.core.ids import AliasId, ModelId
+from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.instances import InstanceRecord
 from mesh.core.units import Millis
 from mesh.doors.facts import PREFIX, facts_route
 from mesh.doors.probes import probes
@@ -85,6 +87,17 @@ async def test_a_question_that_makes_no_sense_is_refused_with_what_does(door: in
 async def test_a_state_may_be_asked_for_in_small_letters(door: int) -> None:
     _, page = await asked(door, "models?state=not_loaded&limit=2")
     assert len(page["models"]) == 2
+
+
+async def test_copies_of_a_router_of_another_kind_are_called_so_for_it_does_not_say_which_are_ready(bench: Bench, door: int) -> None:
+    java, ours = PodId("java"), PodId("ours")
+    await bench.registry.publish(java, InstanceRecord())
+    await bench.registry.publish(ours, InstanceRecord(endpoint="127.0.0.1:1"))
+    for pod in (java, ours, PodId("gone")):
+        assert await bench.registry.change(AddCopy(ModelId("plain"), pod, Millis(1), Millis(1))) is None
+    _, told = await asked(door, "models/plain")
+    assert {copy["pod"]: copy["state"] for copy in told["copies"]} == {"java": "of another kind", "ours": "loading"}
+    assert told["state"] == "LOADING"
 
 
 @pytest.fixture
