@@ -125,7 +125,11 @@ def all_agrees(mesh: Cluster, etcd: Etcd) -> None:
         copies = pod.facts("copies")["copies"]
         if any(copy["calls"] or copy["waiting"] or copy["state"] != "ready" for copy in copies):
             return False
-        return {copy["model"] for copy in copies} == recorded(etcd, pod.id) == in_memory(pod)
+        models = {copy["model"] for copy in copies}
+        # That a model server was killed or forgot shows with the next call of each model.
+        for model in models - in_memory(pod):
+            pod.client.predict(model, metadata=(("mm-balanced", "true"),))
+        return models == recorded(etcd, pod.id) == in_memory(pod)
 
     for pod in mesh.pods:
         until(lambda pod=pod: agrees(pod), f"all that tells of {pod.id} says the same")  # type: ignore[misc]
