@@ -147,7 +147,7 @@ def test_every_reference_is_counted_in_the_end_and_nothing_that_is_pointed_at_is
 ) -> None:
     """Edits come in any order, among them corrections that were decided before other edits were made; numbers are too high at times.
 
-    One that is too low, which nobody is known to write, is corrected like any other, but an edit that meets it sooner sees no alias more.
+    One that is too low, which nobody is known to write, is corrected like any other; an edit that comes first takes the model for unneeded.
     """
     tables = Registry()
     late: list[CorrectReferences] = []
