@@ -213,7 +213,7 @@ class Router:
             *(settings, pod.serving, pod.loads),
             me=me,
             started=membership.identity.start_time,
-            load=lambda: pod.conductor.pod.load(membership.rpm(), pod.conductor.now()),
+            load=lambda: pod.conductor.pod.load(pod.conductor.now()),
         )
         await self._open("peer", door.start, lambda: door.stop(self._grace()))
         await membership.check_identity(pod.peers.greet)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from mesh.core.copies import GRANTED, HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
+from mesh.core.copies import EXPECTED, GRANTED, HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
 from mesh.core.edits import ModelEdit, RemoveCopy
 from mesh.core.errors import MeshError, Nowhere, RuntimeDown, RuntimeUnavailable
 from mesh.core.failures import Failures
@@ -80,6 +80,7 @@ class Cache:
     def admit(self, copy: Copy, why: str) -> None:
         """Makes a new copy the model's current one."""
         self.current[copy.id.model] = copy
+        self.space.expected = Units(self.space.expected + copy.weight)
         self.stories.tell(copy.id.model, self.now, f"{copy.state.value}: {why}")
 
     def succeed(self, copy: Copy, why: str) -> None:
@@ -106,6 +107,7 @@ class Cache:
         self.slots_used += (state in HOLDING_A_SLOT) - (before in HOLDING_A_SLOT)
         self.space.granted = Units(self.space.granted + copy.weight * ((state in GRANTED) - (before in GRANTED)))
         self.space.leaving = Units(self.space.leaving + copy.weight * ((state in LEAVING) - (before in LEAVING)))
+        self.space.expected = Units(self.space.expected + copy.weight * ((state in EXPECTED) - (before in EXPECTED)))
         if before is State.QUEUED:
             self.queue.withdraw(copy)
         elif before is State.CLAIMING:
@@ -139,9 +141,11 @@ class Cache:
         self.timers.set(copy.id, due)
 
     def weigh(self, copy: Copy, weight: Units) -> None:
-        """Gives a copy another weight."""
+        """Gives a copy that waits for its load, loads or serves another weight."""
         if copy.state in GRANTED:
             self.space.granted = Units(self.space.granted + weight - copy.weight)
+        else:
+            self.space.expected = Units(self.space.expected + weight - copy.weight)
         copy.weight, copy.predicted = weight, True
 
     def release(self, copy: Copy, outcome: Outcome, error: MeshError | None = None) -> None:

@@ -36,6 +36,7 @@ class State(Enum):
 
 COMING = frozenset({State.REGISTERING, State.QUEUED, State.CLAIMING, State.LOADING})
 SERVING = frozenset({State.SIZING, State.READY})
+EXPECTED = COMING - {State.LOADING}
 GRANTED = frozenset({State.LOADING, *SERVING})
 LEAVING = frozenset({State.DRAINING, State.UNLOADING})
 HOLDING_A_SLOT = frozenset({State.CLAIMING, State.LOADING, State.SIZING})

@@ -55,12 +55,10 @@ class Load:
 
     Attributes:
         calls: in progress on its runtime.
-        rpm: requests in the last minute.
         lru_time: when its least recently used model was last used; 0 is not told.
         at: what its clock said; 0 is not told.
     """
 
     calls: int = 0
-    rpm: int = 0
     lru_time: Millis = Millis(0)
     at: Millis = Millis(0)

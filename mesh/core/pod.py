@@ -142,10 +142,10 @@ class Pod:
         others = ((other.shutting_down or self.pods.aside(pod), other.labels) for pod, other in self.pods.others())
         return all(useless or self.constraints.refusal(info.type, labels) for useless, labels in others)
 
-    def load(self, rpm: int, now: Millis) -> Load:
+    def load(self, now: Millis) -> Load:
         """How busy this pod is."""
         oldest = self.cache.recency.oldest()
-        return Load(self.pods.calls(self.id, now), rpm, oldest.last_used if oldest else Millis(0), now)
+        return Load(self.pods.calls(self.id, now), oldest.last_used if oldest else Millis(0), now)
 
     def figures(self, identity: InstanceRecord) -> InstanceRecord:
         """What there is to tell of this pod: an unchanging part, with what changes filled in."""
@@ -155,7 +155,7 @@ class Pod:
             lru_time=oldest.last_used if oldest else NEVER,
             count=len(cache.current),
             capacity=cache.policy.room,
-            used=cache.space.granted,
+            used=cache.space.spoken_for,
             load_threads=cache.policy.slots,
             loads_in_progress=cache.slots_used + len(cache.queue),
             shutting_down=self.leaving,

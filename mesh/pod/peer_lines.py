@@ -240,7 +240,8 @@ class Line:
                 if greeting.pod == self.pod:
                     self._answers()
                     return
-            except (RuntimeStatus, MeshError) as error:
+            except Exception as error:
+                # Whatever it is: a pod that nobody asks any more would stay aside.
                 log.debug("pod %s at %s still does not answer: %s", self.pod, self.endpoint, error)
             failed += 1
 

@@ -24,8 +24,8 @@ HOP = "mesh-hop-bin"
 POD = "mesh-pod-bin"
 """Of an answer: who gave it."""
 LOAD = "mesh-load"
-"""Of an answer: numbers in decimal, separated by spaces: calls in progress, requests in the last minute, and in epoch
-milliseconds the last use of the model that was used least recently, and what the clock said."""
+"""Of an answer: numbers in decimal, separated by spaces: calls in progress, and in epoch milliseconds the
+last use of the model that was used least recently, and what the clock said."""
 ERROR = "mesh-error"
 """Of a status that the mesh gave: the name of the error's class."""
 
@@ -118,17 +118,17 @@ def pod_of(metadata: Metadata) -> PodId | None:
 
 def load_trailers(load: Load) -> Metadata:
     """Says how busy the pod is."""
-    return ((LOAD, f"{load.calls} {load.rpm} {load.lru_time} {load.at}"),)
+    return ((LOAD, f"{load.calls} {load.lru_time} {load.at}"),)
 
 
 def load_of(metadata: Metadata) -> Load | None:
     """How busy the pod is; None if it does not say so in a way that is understood, which spoils no answer."""
     found = first(metadata, LOAD)
-    numbers = found.split()[:4] if isinstance(found, str) else []
-    if len(numbers) < 2 or not all(number.isascii() and number.isdecimal() and len(number) < 20 for number in numbers):
+    numbers = found.split()[:3] if isinstance(found, str) else []
+    if not numbers or not all(number.isascii() and number.isdecimal() and len(number) < 20 for number in numbers):
         return None
-    calls, rpm, lru_time, at = (*map(int, numbers), 0, 0)[:4]
-    return Load(calls, rpm, Millis(lru_time), Millis(at))
+    calls, lru_time, at = (*map(int, numbers), 0, 0)[:3]
+    return Load(calls, Millis(lru_time), Millis(at))
 
 
 def error_trailers(error: MeshError) -> Metadata:

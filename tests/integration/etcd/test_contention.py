@@ -20,9 +20,10 @@ from mesh.store.etcd import registry as module
 from mesh.store.etcd.layout import MODELS
 from tests.integration.etcd.conftest import Opener
 from tests.integration.etcd.server import Etcd, Way
-from tests.integration.etcd.test_following import compact, eventually
+from tests.integration.etcd.test_following import compact
 from tests.support.waiting import until_async
 from tests.unit.store.edits import INFO, Count, CountIfFewer, create
+from tests.unit.store.stores import eventually
 
 A, B = ModelId("a"), ModelId("b")
 

@@ -158,6 +158,7 @@ def test_a_new_pod_is_not_ready_while_another_leaves_and_never_waits_again(place
 
 
 def test_a_new_pod_that_cannot_load_what_others_hold_is_not_ready_again(place: Place) -> None:
+    place.put(f"instances/{OTHER_ID}", {"startTime": 1})
     for model in ("a", "b", "c"):
         place.put(f"registry/{model}", {"type": "example", "mPath": "FAILALWAYS_broken", "instanceIds": {OTHER_ID: 1}})
     router = place.router()

@@ -16,10 +16,10 @@ from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.store.etcd import EtcdRegistry, open_etcd
 from tests.integration.etcd.server import Etcd, Way, settings
-from tests.integration.etcd.test_following import eventually
 from tests.support import ports
 from tests.support.certificates import Authority
 from tests.unit.store.edits import Count, create
+from tests.unit.store.stores import eventually
 
 A = ModelId("a")
 

@@ -15,8 +15,8 @@ from mesh.core.instances import InstanceRecord
 from mesh.store.etcd import EtcdRegistry
 from tests.integration.etcd.conftest import Opener
 from tests.integration.etcd.server import Etcd, Way
-from tests.integration.etcd.test_following import eventually
 from tests.support.processes import Server
+from tests.unit.store.stores import eventually
 
 POD = PodId("abcdef-12345")
 SHORT = 2

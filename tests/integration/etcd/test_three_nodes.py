@@ -12,11 +12,12 @@ from mesh.core.errors import StoreUnavailable
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.store.etcd import EtcdRegistry
+from tests.integration.etcd.changing import counted
 from tests.integration.etcd.conftest import Opener
 from tests.integration.etcd.nodes import leader, three_nodes
 from tests.integration.etcd.server import Etcd
-from tests.integration.etcd.test_following import counted, eventually
 from tests.unit.store.edits import Count, Witness, create
+from tests.unit.store.stores import eventually
 
 A, POD = ModelId("a"), PodId("abcdef-12345")
 

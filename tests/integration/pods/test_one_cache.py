@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from pathlib import Path
 
 from tests.integration.etcd.server import Etcd
-from tests.integration.pods.traffic import traffic
-from tests.support.cluster import a_cluster
+from tests.integration.pods.traffic import Traffic, traffic
+from tests.support.cluster import Cluster, a_cluster
 from tests.support.runtime_state import MIB, Behaviour
 from tests.support.waiting import until
 
 ROOM_FOR_TEN = Behaviour(capacity=556 * MIB, default_size=50 * MIB, loading_concurrency=2)
 """A tenth is kept free for unloading, less than one model more."""
+
+
+def watched(mesh: Cluster, calls: Traffic) -> list[float]:
+    """How old each pod's cache is, some calls later."""
+    calls.reaches(160)
+    now = time.time() * 1000
+    return [now - pod.facts()["oldest_used_ms"] for pod in mesh.pods]
 
 
 def test_two_hundred_models_in_room_for_fifty_answer_every_call_and_the_caches_age_alike(etcd: Etcd, tmp_path: Path) -> None:
@@ -21,12 +29,12 @@ def test_two_hundred_models_in_room_for_fifty_answer_every_call_and_the_caches_a
         for number, model in enumerate(models):
             mesh[number % 5].client.register(model)
         with traffic([pod.router.address for pod in mesh.pods], models, zipf=1.0, callers=32) as calls:
-            calls.reaches(6_000)
+            calls.reaches(2_000)
+            # With ten models a pod, the age of a cache jumps with each model that goes: what counts is how old it usually is.
+            ages = [statistics.median(each) for each in zip(*(watched(mesh, calls) for _ in range(25)), strict=True)]
             moved = mesh.loads()
         assert calls.failures == []
         assert moved > 300, "models moved all the time"
         assert all(0 < pod.facts()["models"] <= 10 for pod in mesh.pods)
-        now = time.time() * 1000
-        ages = [now - pod.facts()["oldest_used_ms"] for pod in mesh.pods]
         assert max(ages) < 2 * min(ages), ages
         until(lambda: sum(pod.facts()["models"] for pod in mesh.pods) == 50, "every place is taken")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from mesh.core.copies import HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
+from mesh.core.copies import EXPECTED, HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
 from mesh.core.errors import Code, MeshError
 from mesh.core.events import (
     EditDone,
@@ -174,7 +174,8 @@ class Stage:
         cache, copies = self.pod.cache, list(self.copies())
         granted = sum(copy.weight for copy in copies if copy.state in SERVING or copy.state is State.LOADING)
         leaving = sum(copy.weight for copy in copies if copy.state in LEAVING)
-        assert (cache.space.granted, cache.space.leaving) == (granted, leaving)
+        expected = sum(copy.weight for copy in copies if copy.state in EXPECTED)
+        assert (cache.space.granted, cache.space.leaving, cache.space.expected) == (granted, leaving, expected)
         assert cache.slots_used == sum(copy.state in HOLDING_A_SLOT for copy in copies) <= cache.policy.slots
         assert len(cache.queue) == sum(copy.state is State.QUEUED for copy in copies)
         assert set(cache.claims) == {copy for copy in copies if copy.state is State.CLAIMING}

@@ -12,7 +12,7 @@ from mesh.core.errors import Malformed
 from mesh.core.hops import Load
 from mesh.core.instances import NEVER, InstanceRecord, instance_from_json, instance_to_json
 from mesh.core.units import Millis, Units
-from tests.unit.core.stage import HERE, Stage
+from tests.unit.core.stage import HERE, Stage, names
 
 JAVA = {
     "startTime": 1700000000000,
@@ -85,7 +85,18 @@ def test_what_modelmesh_would_not_write_is_refused(data: Any) -> None:
 
 def test_a_pod_tells_how_busy_it_is_and_how_old_its_cache() -> None:
     stage = Stage()
-    assert stage.pod.load(7, stage.now) == Load(0, 7, at=stage.now)
+    assert stage.pod.load(stage.now) == Load(0, at=stage.now)
     stage.holding(["m"])
     stage.pod.pods.began(HERE)
-    assert stage.pod.load(7, Millis(stage.now + 5)) == Load(1, 7, stage.now, Millis(stage.now + 5))
+    assert stage.pod.load(Millis(stage.now + 5)) == Load(1, stage.now, Millis(stage.now + 5))
+
+
+def test_a_pod_counts_what_is_about_to_be_loaded_as_used_up_to_the_room_it_has() -> None:
+    stage = Stage(capacity=1000, default=100, slots=1)
+    for name in names(3):
+        stage.want(name)
+    told = stage.pod.figures(InstanceRecord())
+    assert (told.count, told.used) == (3, 300)
+    for name in names(20):
+        stage.want(name)
+    assert stage.pod.figures(InstanceRecord()).used == stage.pod.cache.policy.room

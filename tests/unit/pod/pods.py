@@ -212,7 +212,7 @@ class Pods:
         self._stack = AsyncExitStack()
         self.around = Around()
         self.server = Server()
-        self.load = Load(3, 120)
+        self.load = Load(3)
         self.door: PeerDoor | None = None
 
     async def start(self, **settings: Any) -> Pods:

@@ -121,14 +121,14 @@ async def test_a_client_that_forges_a_hop_at_the_public_door_changes_nothing(pod
 
 async def test_each_answer_tells_how_busy_the_pod_is_errors_and_streams_too(pods: Pods) -> None:
     await pods.say(b"x")
-    pods.load, pods.holding.error = Load(4, 0), Overloaded("no")
+    pods.load, pods.holding.error = Load(4), Overloaded("no")
     with pytest.raises(Overloaded):
         await pods.say(b"x")
-    pods.load, pods.holding.error = Load(5, 1), None
+    pods.load, pods.holding.error = Load(5), None
     stream = pods.talk(gives(b"a"))
     assert [await stream.next(), await stream.next()] == [b"a", None]
     stream.cancel()
-    assert pods.around.loads == [Load(3, 120), Load(4, 0), Load(5, 1)]
+    assert pods.around.loads == [Load(3), Load(4), Load(5)]
     assert pods.around.running == {HOLDER: 0}
 
 
