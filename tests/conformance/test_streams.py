@@ -49,8 +49,9 @@ def test_one_message_may_have_many_answers(client: Client, model: str, count: in
     request = example.PredictRequest(text=f"test:answers:{count}")
     answers = client.predictor.predictMany(request, metadata=to(model), timeout=30)
     assert len(list(answers)) == count
-    headers = dict(answers.initial_metadata())
-    assert headers["x-runtime"] == "example"
+    if count:
+        # Of a stream without a message gRPC forgets the headers now and then, when its end comes in the same moment.
+        assert dict(answers.initial_metadata())["x-runtime"] == "example"
     assert dict(answers.trailing_metadata())["x-runtime-trailer"] == model.encode().hex()
 
 
