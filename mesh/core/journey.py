@@ -276,9 +276,12 @@ class Journey:
     def _choose(self, record: ModelRecord, excluded: frozenset[PodId], now: Millis) -> PodId | None:
         pods, pod = self._pods, self._view.pod
         policy = pod.cache.policy
-        places = [Place(pods.me, self._view.own(), pods.ordered(pods.me, now))]
+        places = [Place(pods.me, self._view.own(), pods.ordered(pods.me, now), lately=pods.lately(pods.me, now))]
         places += [
-            Place(other, pods.figures(record, other, policy.default_size), pods.ordered(other, now), pods.aside(other))
+            Place(
+                *(other, pods.figures(record, other, policy.default_size), pods.ordered(other, now), pods.aside(other)),
+                lately=pods.lately(other, now),
+            )
             for other, record in pods.others()
         ]
         wish = Wish(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -60,6 +60,8 @@ class Neighbourhood:
         self._turns = 0
         self._intentions: dict[ModelId, _Intention] = {}
         self._ordered: Counter[PodId] = Counter()
+        self._latest: deque[tuple[Millis, PodId]] = deque()
+        self._lately: Counter[PodId] = Counter()
         self._holders: dict[ModelId, tuple[PodId, ...]] = {}
         self._copies: Counter[PodId] = Counter()
         self._failed_here: set[ModelId] = set()
@@ -143,6 +145,8 @@ class Neighbourhood:
         self.forget(model)
         self._intentions[model] = _Intention(pod, now)
         self._ordered[pod] += 1
+        self._latest.append((now, pod))
+        self._lately[pod] += 1
 
     def intention(self, model: ModelId, now: Millis) -> PodId | None:
         """The pod chosen for a model lately, unless that came to something, or to nothing."""
@@ -170,8 +174,15 @@ class Neighbourhood:
         self._drop_old(now)
         return self._ordered[pod]
 
+    def lately(self, pod: PodId, now: Millis) -> int:
+        """Copies that this pod ordered of another, or of itself, lately, whatever came of them."""
+        self._drop_old(now)
+        return self._lately[pod]
+
     def _drop_old(self, now: Millis) -> None:
         """Forgets what was ordered long ago: its call may have left before the order did, and nobody may ask for the model again."""
+        while self._latest and now - self._latest[0][0] > INTENTION:
+            _take_one(self._lately, self._latest.popleft()[1])
         while self._intentions:
             model, oldest = next(iter(self._intentions.items()))
             if now - oldest.at <= INTENTION:

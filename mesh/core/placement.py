@@ -61,12 +61,14 @@ class Place:
         record: the freshest figures known of it; for the deciding pod itself made on the spot, its requests a minute included.
         pending: copies ordered for it, or shown by models' records, that its figures do not count yet: the local reservations.
         aside: calls to it fail at present; taken only if nothing else remains.
+        lately: copies ordered of it in the last seconds, whatever came of them: in a burst each pod gets its turn.
     """
 
     pod: PodId
     record: InstanceRecord
     pending: int = 0
     aside: bool = False
+    lately: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +119,11 @@ class _Candidate:
         rank: the order of desirability (reference 5.1); the smaller, the better.
     """
 
-    __slots__ = ("age", "count", "free", "full", "labels", "lru", "pending", "place", "pod", "rank", "record")
+    __slots__ = ("age", "count", "free", "full", "labels", "lru", "orders", "pending", "place", "pod", "rank", "record")
 
     def __init__(self, place: Place, wish: Wish, now: Millis, churn_age: Millis) -> None:
         self.place, self.pod, self.record, self.pending = place, place.pod, place.record, place.pending
+        self.orders = max(place.pending, place.lately)
         record, pending = place.record, place.pending
         self.labels: Labels = record.labels
         self.count = record.count + pending
@@ -216,7 +219,7 @@ def choose(
     if wish.balanced and any(candidate.pod == wish.me for candidate in sieve.left):
         sieve.keep(lambda c: c.pod == wish.me, f"as good as {wish.me}, where the request is")
     equals = sieve.left
-    sieve.least(lambda c: c.pending, lambda c: f"{c.pending} loads are on their way to it, fewer to others as good")
+    sieve.least(lambda c: c.orders, lambda c: f"{c.orders} loads went to it from here lately or are on their way, fewer to others as good")
     sieve.least(lambda c: -c.record.version, "as good, but others run a newer version of the router")
     shortlist = tuple(candidate.pod for candidate in sorted(sieve.left, key=_rank))
     pod = shortlist[0] if len(shortlist) == 1 else _next_in_ring(equals, sieve.left, ordinal, draw)

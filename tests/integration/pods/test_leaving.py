@@ -14,7 +14,7 @@ ROOMY = Behaviour(capacity=2048 * MIB, default_size=50 * MIB)
 
 def answers(pod: PodProcesses, model: str) -> list[int]:
     """When the pod's runtime answered calls for a model."""
-    return [line["t"] for line in pod.runtime.seen("predict", model, "end") if line["code"] == "OK"]
+    return [line["t"] for line in pod.runtime.seen("ModelInfer", model, "end") if line["code"] == "OK"]
 
 
 def test_no_call_fails_when_a_pod_leaves_and_each_model_is_answered_elsewhere_before_its_last_answer_there(

@@ -105,7 +105,18 @@ def test_nothing_is_kept_of_pods_that_are_gone() -> None:
         pods.reported(pod, Load(calls=1), NOW)
         pods.ended(pod)
     pods.model_changed(M, None)
+    assert pods.lately(A, Millis(NOW + INTENTION + 1)) == 0
     assert {name: value for name, value in vars(pods).items() if isinstance(value, dict | set) and value} == {}
+
+
+def test_what_was_ordered_lately_counts_for_a_while_whatever_came_of_it() -> None:
+    pods = Neighbourhood(HERE)
+    pods.intend(M, A, NOW)
+    pods.model_changed(M, ModelRecord(INFO, copies={A: NOW}))
+    pods.intend(ModelId("other"), A, Millis(NOW + 1))
+    assert (pods.ordered(A, NOW), pods.lately(A, NOW)) == (1, 2)
+    assert pods.lately(A, Millis(NOW + INTENTION + 1)) == 1
+    assert pods.lately(A, Millis(NOW + INTENTION + 2)) == 0
 
 
 def test_a_newer_intention_takes_the_place_of_an_older_one() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mesh.core.ids import PodId
@@ -101,7 +103,11 @@ def test_orders_count_as_if_they_were_loaded() -> None:
 def test_of_equals_those_with_the_fewest_orders_are_drawn_from() -> None:
     choice = decide(a_place("a", pending=2), a_place("b", pending=1), a_place("c", pending=1), draw=last)
     assert (choice.pod, choice.shortlist) == ("c", ("b", "c"))
-    assert choice.rejected == {"a": "2 loads are on their way to it, fewer to others as good"}
+    assert choice.rejected == {"a": "2 loads went to it from here lately or are on their way, fewer to others as good"}
+
+
+def test_of_equals_each_gets_its_turn_though_what_was_ordered_of_it_is_there_already() -> None:
+    assert decide(replace(a_place("a"), lately=2), replace(a_place("b"), lately=1), a_place("c", pending=1)).shortlist == ("b", "c")
 
 
 def test_a_pod_that_is_far_better_gets_the_first_order_and_then_the_others_their_turn() -> None:
