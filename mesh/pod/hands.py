@@ -20,6 +20,7 @@ from mesh.core.policy import UNLOAD_RETRIES
 from mesh.core.units import bytes_of
 from mesh.pod.conductor import Conductor
 from mesh.pod.record_writer import RecordWriter
+from mesh.pod.tasks import Tasks
 from mesh.runtime.spi import Spi
 from mesh.store.registry import Registry
 from mesh.telemetry.metrics import Metrics
@@ -33,7 +34,7 @@ class RuntimeHands:
     def __init__(self, conductor: Conductor, spi: Spi, registry: Registry, metrics: Metrics) -> None:
         self._conductor, self._spi, self._metrics = conductor, spi, metrics
         self._records = RecordWriter(conductor, registry)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._calls: dict[CopyId, asyncio.Task[None]] = {}
 
     def carry_out(self, instruction: Instruction) -> None:
@@ -110,24 +111,11 @@ class RuntimeHands:
     # Tasks
 
     def _begin(self, work: Coroutine[Any, Any, None], copy: CopyId) -> None:
-        task = self._track(work)
+        task = self._tasks.begin(work, f"work of the runtime on {copy}")
         self._calls[copy] = task
         task.add_done_callback(lambda done: self._calls.pop(copy) if self._calls.get(copy) is done else None)
 
-    def _track(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a task of the pod broke; this is a bug", exc_info=error)
-
     async def stop(self) -> None:
         """Ends everything that runs."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
         await self._records.stop()

@@ -13,6 +13,7 @@ from mesh.core.events import EditDone, EditFailed, EditRefused
 from mesh.core.ids import ModelId
 from mesh.core.instructions import ChangeRecord
 from mesh.pod.conductor import Conductor
+from mesh.pod.tasks import Tasks
 from mesh.store.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class RecordWriter:
     def __init__(self, conductor: Conductor, registry: Registry, pause: tuple[float, float] = PAUSE) -> None:
         self._conductor, self._registry, self._pause = conductor, registry, pause
         self._writes: dict[ModelId, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._missed: dict[ModelId, None] = {}
         self._settling = False
 
@@ -41,9 +42,7 @@ class RecordWriter:
 
     async def stop(self) -> None:
         """Ends everything that runs."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     async def _change(self, order: ChangeRecord) -> None:
         model = order.edit.model
@@ -64,7 +63,7 @@ class RecordWriter:
         self._missed[model] = None
         if not self._settling:
             self._settling = True
-            self._track(self._settle_all())
+            self._tasks.begin(self._settle_all(), "writing what the registry missed")
 
     async def _settle_all(self) -> None:
         while self._missed:
@@ -94,20 +93,9 @@ class RecordWriter:
     def _in_turn(self, model: ModelId, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         """Begins a write of a model's record once the one before is over."""
         before = self._writes.get(model)
-        task = self._writes[model] = self._track(_after(before, work))
+        task = self._writes[model] = self._tasks.begin(_after(before, work), f"writing the record of {model}")
         task.add_done_callback(lambda done: self._writes.pop(model) if self._writes.get(model) is done else None)
         return task
-
-    def _track(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a write of the registry broke; this is a bug", exc_info=error)
 
 
 async def _after(before: asyncio.Task[None] | None, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

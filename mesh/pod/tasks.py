@@ -16,7 +16,7 @@ class Tasks:
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
 
-    def begin(self, work: Coroutine[Any, Any, None], what: str) -> None:
+    def begin(self, work: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
         """Runs something; an error that it does not handle itself is a bug, and logged as one.
 
         Args:
@@ -26,6 +26,7 @@ class Tasks:
         task = asyncio.get_running_loop().create_task(work, name=what)
         self._running.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     async def stop(self) -> None:
         """Ends everything that runs."""

@@ -49,10 +49,19 @@ def test_one_message_may_have_many_answers(client: Client, model: str, count: in
     request = example.PredictRequest(text=f"test:answers:{count}")
     answers = client.predictor.predictMany(request, metadata=to(model), timeout=30)
     assert len(list(answers)) == count
-    if count:
-        # Of a stream without a message gRPC forgets the headers now and then, when its end comes in the same moment.
-        assert dict(answers.initial_metadata())["x-runtime"] == "example"
     assert dict(answers.trailing_metadata())["x-runtime-trailer"] == model.encode().hex()
+
+
+@pytest.mark.parametrize(
+    "count",
+    [pytest.param(0, marks=pytest.mark.xfail(strict=False, reason="gRPC's client can forget headers that come with the end")), 1, 100],
+)
+def test_the_headers_of_a_stream_come_back(client: Client, model: str, count: int) -> None:
+    client.loaded(model)
+    request = example.PredictRequest(text=f"test:answers:{count}")
+    answers = client.predictor.predictMany(request, metadata=to(model), timeout=30)
+    assert len(list(answers)) == count
+    assert dict(answers.initial_metadata())["x-runtime"] == "example"
 
 
 @pytest.mark.parametrize("count", [0, 1, 20])
