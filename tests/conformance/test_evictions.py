@@ -177,6 +177,7 @@ def test_if_all_are_busy_the_one_that_began_first_is_let_out(client: Client, run
         runtime.do("release", gate=f"call:{names[0]}")
         assert busy[0].result().results[0].category == answer(names[0], "test:hold")
         assert late.result().results[0].category == answer(names[18])
+        runtime.awaited("unloadModel", names[0])
         assert evicted(runtime, names) == names[:1]
         assert position(runtime, "end", "predict", names[0]) < position(runtime, "start", "unloadModel", names[0])
     for name, call in zip(names, busy, strict=False):
