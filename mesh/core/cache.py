@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mesh.core.copies import EXPECTED, GRANTED, HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
+from mesh.core.decisions import Decisions
 from mesh.core.edits import ModelEdit, RemoveCopy
 from mesh.core.errors import MeshError, Nowhere, RuntimeDown, RuntimeUnavailable
 from mesh.core.failures import Failures
@@ -52,6 +53,7 @@ class Cache:
         self.recency = Recency()
         self.failures = Failures(policy)
         self.stories = Stories()
+        self.decisions = Decisions()
         self.timers: Timers[CopyId] = Timers()
         self.slots_used = 0
         self.paused = False

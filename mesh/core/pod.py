@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mesh.core.bounds import BoundsOfModels
 from mesh.core.cache import Cache
 from mesh.core.constraints import Constraints
 from mesh.core.copies import COMING, SERVING, Copy, State
@@ -53,6 +54,7 @@ class Pod:
 
     Attributes:
         pods: the others.
+        bounds: what users want of models' copies, by the aliases that point at them.
         leaving: no new copy is made here any more.
     """
 
@@ -61,6 +63,7 @@ class Pod:
         self.labels = labels
         self.constraints = Constraints()
         self.pods = Neighbourhood(pod)
+        self.bounds = BoundsOfModels()
         self.cache = Cache(pod, policy, watched=watched, alone=self.alone)
         self.predicts = predicts
         self.leaving = False

@@ -53,6 +53,25 @@ class ModelRecord:
         return replace(self, **changes)
 
 
+class Bounds(NamedTuple):
+    """How many copies an alias's model is to have, whatever the load.
+
+    Attributes:
+        least: copies that the mesh keeps loaded as long as so many pods can take one; neither eviction nor scaling goes below it.
+        most: copies that scaling does not go beyond; 0 is as many as the load asks for.
+        pinned: a copy that is loaded is never evicted and the last one never scaled away.
+        preload: loaded when it is registered and when a mesh starts, without waiting for a call.
+    """
+
+    least: int = 0
+    most: int = 0
+    pinned: bool = False
+    preload: bool = False
+
+
+NO_BOUNDS = Bounds()
+
+
 @dataclass(frozen=True, slots=True)
 class AliasRecord:
     """One alias ("virtual model"). In transition while `active` and `target` differ.
@@ -63,6 +82,7 @@ class AliasRecord:
         owner: who may change it; empty is anybody.
         failed: the target could not be loaded.
         cause: why not. Our addition; ModelMesh skips it.
+        bounds: on the copies of its model (`minCopies`, `maxCopies`, `pinned`, `preload`). Our addition.
     """
 
     active: ModelId
@@ -71,6 +91,7 @@ class AliasRecord:
     failed: bool = False
     unknown: Json = field(default_factory=dict)
     cause: str = ""
+    bounds: Bounds = NO_BOUNDS
 
     @property
     def in_transition(self) -> bool:
@@ -83,7 +104,7 @@ class AliasRecord:
 
 
 _MODEL_FIELDS = frozenset({"type", "encKey", "mPath", "instanceIds", "ready", "failedIn", "fails", "refs", "autoDel", "lu", "lul"})
-_ALIAS_FIELDS = frozenset({"o", "amid", "tmid", "failed", "cause"})
+_ALIAS_FIELDS = frozenset({"o", "amid", "tmid", "failed", "cause", "minCopies", "maxCopies", "pinned", "preload"})
 _ABSENT_TYPE = "NLCLASSIFIER"
 """What a record without a type means to ModelMesh."""
 
@@ -139,6 +160,10 @@ def alias_to_json(record: AliasRecord) -> dict[str, Any]:
         "tmid": record.target,
         "failed": record.failed,
         "cause": record.cause,
+        "minCopies": record.bounds.least,
+        "maxCopies": record.bounds.most,
+        "pinned": record.bounds.pinned,
+        "preload": record.bounds.preload,
     }
     return {name: value for name, value in data.items() if value or name in record.unknown}
 
@@ -153,10 +178,23 @@ def alias_from_json(data: Any) -> AliasRecord:
         unknown = {name: value for name, value in data.items() if name not in _ALIAS_FIELDS}
         active, target = ModelId(str(data["amid"])), ModelId(str(data["tmid"]))
         return AliasRecord(
-            active, target, str(data.get("o", "")), bool(data.get("failed", False)), unknown, cause=str(data.get("cause", ""))
+            active,
+            target,
+            str(data.get("o", "")),
+            bool(data.get("failed", False)),
+            unknown,
+            cause=str(data.get("cause", "")),
+            bounds=_bounds(data),
         )
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Malformed(f"alias record is not what ModelMesh writes: {error}") from None
+
+
+def _bounds(data: Any) -> Bounds:
+    if not data.keys() & {"minCopies", "maxCopies", "pinned", "preload"}:
+        return NO_BOUNDS
+    counts = int(data.get("minCopies", 0)), int(data.get("maxCopies", 0))
+    return Bounds(*counts, bool(data.get("pinned", False)), bool(data.get("preload", False)))
 
 
 def _times(data: Any) -> dict[PodId, Millis]:

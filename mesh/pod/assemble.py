@@ -189,9 +189,11 @@ def _listen(registry: Registry, conductor: Conductor, rollout: Rollout, peers: P
         for event in conductor.pod.record_changed(model, record):
             conductor.tell(event)
 
-    def alias_changed(_alias: AliasId, _record: AliasRecord | None) -> None:
-        """Aliases concern calls and transitions, not copies."""
+    def alias_changed(alias: AliasId, record: AliasRecord | None) -> None:
+        conductor.pod.bounds.alias_changed(alias, record)
 
+    for alias, pointing in registry.aliases.items():
+        alias_changed(alias, pointing)
     for model, record in registry.models.items():
         pods.model_changed(model, record)
 
