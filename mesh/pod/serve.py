@@ -23,6 +23,7 @@ from mesh.wire import fields
 from mesh.wire.call import Answer, Call, Metadata, Target
 from mesh.wire.exchange import Exchange
 from mesh.wire.headers import to_runtime
+from mesh.wire.shapes import shape_of
 
 T = TypeVar("T")
 
@@ -113,19 +114,20 @@ class CallServer:
     async def _pipe(self, call: Call, named: Named, messages: Requests, served: ServedStream) -> None:
         messages.bind(named)
         one = await messages.is_one()
+        lone = one and call.hop is None and not shape_of(call.method).known
 
         async def here(copy: Copy) -> None:
             model = copy.id.model
             metadata, timeout = to_runtime(call.metadata, model), remaining(call)
             with Invoked(self._metrics, call.method, model, named.alias, log=self._log_each):
                 if one:
-                    await served.begin(self._exchange.ask(call.method, messages.one(model), metadata, timeout))
+                    await served.begin(self._exchange.ask(call.method, messages.one(model), metadata, timeout), lone=lone)
                 else:
                     await served.begin(self._exchange.stream(call.method, messages.replay(model), metadata, timeout))
 
         async def there(hop: Hop) -> None:
             if one:
-                await served.begin(self._peers.ask(hop, call, messages.one(), remaining(call)))
+                await served.begin(self._peers.ask(hop, call, messages.one(), remaining(call)), lone=lone)
             else:
                 await served.begin(self._peers.stream(hop, call, messages.replay(), remaining(call)))
 

@@ -7,17 +7,20 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
 from mesh.core.dataplane import Rule
-from mesh.core.errors import Malformed, Unsupported
+from mesh.core.errors import Code, Malformed, MeshError, Unsupported
 from mesh.core.ids import ModelId
 from mesh.pod.measured import Measured
 from mesh.pod.targets import Named
 from mesh.pod.travel import End
 from mesh.wire import fields
-from mesh.wire.call import Answer, Metadata
+from mesh.wire.call import Answer, Metadata, RuntimeStatus
 from mesh.wire.exchange import Answering
 
 PEEK = 0.002
 """Seconds to see whether a caller sends one message only: its end comes with it, if it does."""
+
+LONE = 0.005
+"""Seconds to see whether one message is the whole answer of a method that nothing is known of: its end comes with it, if it is."""
 
 
 class Requests:
@@ -125,18 +128,42 @@ class ServedStream:
         self._held, self._measured = held, measured
         self._call: Answering | None = None
         self._head: bytes | None = None
+        self._following: asyncio.Future[bytes | None] | None = None
         self._tail: Metadata = ()
         self.headers: Metadata = ()
 
-    async def begin(self, call: Answering) -> None:
-        """Waits for the first answer, so that a copy which the runtime does not know can still be replaced."""
+    async def begin(self, call: Answering, *, lone: bool = False) -> None:
+        """Waits for the first answer, so that a copy which the runtime does not know can still be replaced.
+
+        Args:
+            call: the stream.
+            lone: the answer is probably one message: it is held for a moment, and if whoever gave it dies before its end, it is as if
+                it had never come.
+        """
         self._call = call
         try:
             self._head = await call.next()
+            if lone and self._head is not None:
+                await self._hold(call)
         except BaseException:
-            call.cancel()
+            self._end(call)
             raise
         self.headers = call.headers
+
+    async def _hold(self, call: Answering) -> None:
+        self._following = asyncio.ensure_future(call.next())
+        await asyncio.wait([self._following], timeout=LONE)
+        error = self._following.exception() if self._following.done() else None
+        if isinstance(error, MeshError) or (isinstance(error, RuntimeStatus) and error.code is Code.UNAVAILABLE):
+            self._head = None
+            raise error
+
+    def _end(self, call: Answering) -> None:
+        following, self._following = self._following, None
+        if following is not None and not following.cancel() and not following.cancelled():
+            # Nobody wants to know any more how it ended.
+            following.exception()
+        call.cancel()
 
     def answer(self, answer: Answer) -> None:
         """Makes it a stream of one message that is known already."""
@@ -154,10 +181,16 @@ class ServedStream:
                 while message is not None:
                     self._measured.answered = (self._measured.answered or 0) + len(message)
                     yield message
-                    message = await self._call.next() if self._call else None
+                    message = await self._next()
             finally:
                 if self._call is not None:
-                    self._call.cancel()
+                    self._end(self._call)
+
+    async def _next(self) -> bytes | None:
+        following, self._following = self._following, None
+        if following is not None:
+            return await following
+        return await self._call.next() if self._call else None
 
     @property
     def trailers(self) -> Metadata:
@@ -172,5 +205,5 @@ class ServedStream:
     def fail(self, error: BaseException) -> None:
         """Ends a stream that did not come to an answer."""
         if self._call is not None:
-            self._call.cancel()
+            self._end(self._call)
         self._held.__exit__(type(error), error, error.__traceback__)

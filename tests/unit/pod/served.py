@@ -31,6 +31,9 @@ SAY, TALK = "test.Server/Say", "test.Server/Talk"
 class InferenceServer(grpc.GenericRpcHandler):
     """Echoes; `wait` waits until `go` is set, `refuse` is refused, the first `forget` finds no model, and `no such version` none ever.
 
+    In a stream the answer to `last words` is its last but for the end, with which the server seems to die; `refused after` has an end of
+    the model server's own.
+
     Attributes:
         begun: requests that arrived.
         ended: requests that are over, however.
@@ -64,6 +67,10 @@ class InferenceServer(grpc.GenericRpcHandler):
     async def _talk(self, requests: AsyncIterator[bytes], context: aio.ServicerContext[bytes, bytes]) -> AsyncIterator[bytes]:
         async for payload in requests:
             yield await self._say(payload, context)
+            if payload == b"last words":
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            if payload == b"refused after":
+                await context.abort(grpc.StatusCode.DATA_LOSS, "half of it")
 
 
 class Served:

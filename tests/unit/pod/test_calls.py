@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from grpc import aio
 
-from mesh.core.errors import Code, DeadlineExceeded, LoadFailed, Overloaded, Unknown
+from mesh.core.errors import Code, DeadlineExceeded, LoadFailed, Overloaded, RuntimeUnavailable, Unknown
 from mesh.core.events import ModelDeleted
 from mesh.core.ids import ModelId
 from mesh.wire.call import RuntimeStatus
@@ -235,6 +235,31 @@ async def test_a_stream_that_fails_in_the_middle_keeps_nothing(served: Served) -
     with pytest.raises(RuntimeStatus, match="not that"):
         _ = [message async for message in stream]
     assert served.kept() == NOTHING
+
+
+async def test_an_answer_whose_giver_dies_before_its_end_was_not_given_if_nothing_is_known_of_the_method(served: Served) -> None:
+    await warm(served)
+    with pytest.raises(RuntimeUnavailable, match="Socket closed"):
+        await served.talk(messages(b"last words"))
+    assert served.kept() == NOTHING
+
+
+async def test_an_error_of_the_model_server_comes_after_the_answer_before_it(served: Served) -> None:
+    await warm(served)
+    stream = await served.talk(messages(b"refused after"))
+    answers = aiter(stream)
+    assert await anext(answers) == b"refused after"
+    with pytest.raises(RuntimeStatus, match="half of it"):
+        await anext(answers)
+    assert served.kept() == NOTHING
+
+
+async def test_who_leaves_while_a_lone_answer_is_held_keeps_nothing(served: Served) -> None:
+    await warm(served)
+    stream = await served.talk(messages(b"a"))
+    stream.close()
+    assert served.kept() == NOTHING
+    assert [message async for message in stream] == []
 
 
 async def test_who_leaves_before_the_first_answer_of_a_stream_keeps_nothing(served: Served, server: InferenceServer) -> None:
