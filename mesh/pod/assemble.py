@@ -17,7 +17,6 @@ from mesh.core.rollout import Rollout
 from mesh.core.units import bytes_of
 from mesh.pod.admission import Admission
 from mesh.pod.census import Census
-from mesh.pod.clock import WallClock
 from mesh.pod.conductor import Conductor
 from mesh.pod.dynamic import DynamicConfig, refuse_if_disabled
 from mesh.pod.facts import Facts
@@ -29,17 +28,16 @@ from mesh.pod.membership import Membership
 from mesh.pod.peers import Peers
 from mesh.pod.references import ReferenceKeeper
 from mesh.pod.serve import CallServer
+from mesh.pod.surroundings import REAL, Surroundings
 from mesh.pod.targets import Targets
 from mesh.pod.tasks import Tasks
 from mesh.pod.transitions import Transitions
 from mesh.pod.travel import Travels
 from mesh.pod.turns import Turns
 from mesh.runtime import health
-from mesh.runtime.channels import address, channel
+from mesh.runtime.channels import address
 from mesh.runtime.handshake import Runtime, meet
 from mesh.settings import Settings
-from mesh.store.etcd import open_etcd
-from mesh.store.memory import MemoryRegistry
 from mesh.store.registry import Registry
 from mesh.telemetry.lag import watch_lag
 from mesh.telemetry.metrics import Gauges, Metrics
@@ -84,17 +82,13 @@ class LivingPod:
         await self.registry.close()
 
 
-async def open_registry(settings: Settings) -> Registry:
-    """The store that the settings name.
-
-    Raises:
-        MeshError: the setting is wrong, or the store cannot be reached.
-    """
-    return await open_etcd(settings) if settings.kv_store else MemoryRegistry()
-
-
-async def start(settings: Settings, metrics: Metrics) -> LivingPod:
+async def start(settings: Settings, metrics: Metrics, surroundings: Surroundings = REAL) -> LivingPod:
     """Brings a pod up; returns when the runtime is ready.
+
+    Args:
+        settings: of the pod.
+        metrics: told what happens.
+        surroundings: the outside world, or a simulated one.
 
     Raises:
         MeshError: says what failed and what to do.
@@ -102,16 +96,18 @@ async def start(settings: Settings, metrics: Metrics) -> LivingPod:
     if not settings.service_name:
         raise Malformed("MM_SERVICE_NAME is not set; it names the mesh that this pod belongs to")
     constraints, dataplane = Constraints.parse(settings.type_constraints), _dataplane(settings)
-    registry = await open_registry(settings)
+    registry = await surroundings.registry(settings)
     try:
-        living = await _live_on(settings, metrics, registry, constraints, dataplane)
+        living = await _live_on(settings, metrics, surroundings, registry, constraints, dataplane)
     except BaseException:
         await registry.close()
         raise
     return living
 
 
-async def _live_on(settings: Settings, metrics: Metrics, registry: Registry, constraints: Constraints, dataplane: Dataplane) -> LivingPod:
+async def _live_on(
+    settings: Settings, metrics: Metrics, surroundings: Surroundings, registry: Registry, constraints: Constraints, dataplane: Dataplane
+) -> LivingPod:
     refuse_if_disabled(registry.parameters)
     configured = address(settings.runtime_port, settings.runtime_socket)
     runtime = await meet(
@@ -120,14 +116,16 @@ async def _live_on(settings: Settings, metrics: Metrics, registry: Registry, con
         failure_expiry=settings.load_failure_expiry,
         drain_limit=settings.drain_limit,
         waiting=lambda why: log.info("waiting for the runtime: %s", why),
+        connect=surroundings.runtime,
     )
     watched = await health.offered(runtime.spi.channel)
     pod = Pod(PodId(settings.instance_id), runtime.policy, labels=settings.labels, watched=watched)
     pod.constraints = constraints
-    living = _join(settings, metrics, registry, runtime, pod, Targets(registry, dataplane))
+    living = _join(settings, metrics, surroundings, registry, runtime, pod, Targets(registry, dataplane))
     if watched:
         living.tasks.begin(health.watch(runtime.spi.channel, living.conductor.tell), "watching the runtime's health")
-    living.tasks.begin(watch_lag(metrics), "measuring the lag of the event loop")
+    if metrics.options is not None:
+        living.tasks.begin(watch_lag(metrics), "measuring the lag of the event loop")
     log.info(
         "the runtime is ready",
         extra={
@@ -141,13 +139,15 @@ async def _live_on(settings: Settings, metrics: Metrics, registry: Registry, con
     return living
 
 
-def _join(settings: Settings, metrics: Metrics, registry: Registry, runtime: Runtime, pod: Pod, targets: Targets) -> LivingPod:
-    conductor = Conductor(pod, WallClock())
+def _join(
+    settings: Settings, metrics: Metrics, surroundings: Surroundings, registry: Registry, runtime: Runtime, pod: Pod, targets: Targets
+) -> LivingPod:
+    conductor = Conductor(pod, surroundings.clock)
     hands = RuntimeHands(conductor, runtime.spi, registry, metrics)
     conductor.use(hands)
     rollout = Rollout()
     view = View(pod, registry.models, lambda: membership.record(), rollout.outdated)
-    peers = Peers(pod.id, pod.pods, settings, conductor.now)
+    peers = Peers(pod.id, pod.pods, settings, conductor.now, surroundings.peer)
     loads = Loads(conductor, view, peers, targets.lookups)
     transitions = Transitions(pod.id, conductor, registry, loads)
     management = Management(conductor, registry, loads, transitions, default_owner=settings.default_alias_owner)
@@ -159,7 +159,7 @@ def _join(settings: Settings, metrics: Metrics, registry: Registry, runtime: Run
     serving = CallServer(
         targets,
         runtime,
-        Exchange(channel(serving_address, settings.max_message)),
+        Exchange(surroundings.runtime(serving_address, settings.max_message)),
         peers,
         travels,
         admission,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+from grpc import aio
+
 from mesh.core.errors import DeadlineExceeded, PeerUnavailable
 from mesh.core.hops import Hop
 from mesh.core.ids import PodId
@@ -19,6 +21,8 @@ from mesh.wire.hops import to_peer
 from mesh.wire.peer_channel import dial
 from mesh.wire.peer_tls import PeerTls
 
+Connect = Callable[[str, PeerTls | None, int], aio.Channel]
+
 
 class Peers:
     """All calls that this pod makes of others; one connection to each, made when it is first needed.
@@ -28,13 +32,14 @@ class Peers:
         neighbours: asked for addresses, told about calls and failures.
         settings: limits and TLS.
         now: the clock.
+        connect: makes a channel to `host:port`, given TLS and the largest metadata in bytes.
 
     Raises:
         Malformed: a file of TLS is unusable.
     """
 
-    def __init__(self, me: PodId, neighbours: Neighbours, settings: Settings, now: Callable[[], Millis]) -> None:
-        self._me, self._neighbours, self._now = me, neighbours, now
+    def __init__(self, me: PodId, neighbours: Neighbours, settings: Settings, now: Callable[[], Millis], connect: Connect = dial) -> None:
+        self._me, self._neighbours, self._now, self._connect = me, neighbours, now, connect
         self._tls, self._max_headers = PeerTls.of(settings), settings.max_headers
         self._lines: dict[PodId, Line] = {}
         self._retired: set[Line] = set()
@@ -85,7 +90,7 @@ class Peers:
         Raises:
             PeerUnavailable: nobody, or no pod.
         """
-        channel = dial(endpoint, self._tls, self._max_headers)
+        channel = self._connect(endpoint, self._tls, self._max_headers)
         try:
             return await hello(Exchange(channel), timeout)
         except RuntimeStatus as status:
@@ -113,7 +118,7 @@ class Peers:
             raise PeerUnavailable(f"pod {pod} is gone: it has no record in the registry any more")
         if not record.endpoint:
             raise PeerUnavailable(f"pod {pod} cannot be called: its record in the registry has no meshEndpoint")
-        channel = dial(record.endpoint, self._tls, self._max_headers)
+        channel = self._connect(record.endpoint, self._tls, self._max_headers)
         line = self._lines[pod] = Line(pod, record.endpoint, channel, self._neighbours, self._now, secure=self._tls is not None)
         return line
 

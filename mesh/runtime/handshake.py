@@ -49,7 +49,13 @@ class Runtime:
 
 
 async def meet(
-    addresses: Sequence[str], timeout: float, *, failure_expiry: int, drain_limit: int, waiting: Callable[[str], None]
+    addresses: Sequence[str],
+    timeout: float,
+    *,
+    failure_expiry: int,
+    drain_limit: int,
+    waiting: Callable[[str], None],
+    connect: Callable[[str, int], aio.Channel] = channel,
 ) -> Runtime:
     """Polls the candidates in turn until one is READY; the others' channels are closed.
 
@@ -58,11 +64,12 @@ async def meet(
         timeout: seconds.
         failure_expiry, drain_limit: milliseconds, for the policy.
         waiting: told why there is no runtime yet, whenever that changes.
+        connect: makes a channel to an address that takes messages of so many bytes.
 
     Raises:
         RuntimeUnavailable: none was ready in time, or one is failing or reports impossible figures; says which and why.
     """
-    channels = {address: channel(address, 4 * 1024 * 1024) for address in addresses}
+    channels = {address: connect(address, 4 * 1024 * 1024) for address in addresses}
     faults: dict[str, str] = {}
     try:
         async with asyncio.timeout(timeout):
