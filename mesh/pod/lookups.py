@@ -48,13 +48,18 @@ class Lookups:
         now = asyncio.get_running_loop().time()
         if self._unknown.get(edit, now) > now:
             return
+        if (trouble := self._registry.trouble) is not None:
+            raise _away(edit, trouble.message)
         if self._away is not None and self._away[0] > now:
-            raise StoreUnavailable(self._away[1])
+            raise _away(edit, self._away[1])
         task = self._running.get(edit)
         if task is None:
             task = self._running[edit] = asyncio.get_running_loop().create_task(self._ask(edit))
             task.add_done_callback(lambda done: self._over(edit, done))
-        await asyncio.shield(task)
+        try:
+            await asyncio.shield(task)
+        except StoreUnavailable as error:
+            raise _away(edit, error.message) from None
 
     async def _ask(self, edit: Edit) -> None:
         await self._registry.change(edit)
@@ -72,3 +77,8 @@ class Lookups:
             self._unknown.move_to_end(edit)
             if len(self._unknown) > MOST:
                 self._unknown.popitem(last=False)
+
+
+def _away(edit: ReadModel | ReadAlias, why: str) -> StoreUnavailable:
+    name = f"model {edit.model}" if isinstance(edit, ReadModel) else f"vmodel {edit.alias}"
+    return StoreUnavailable(f"{name} is not known to this pod, and whether it exists cannot be asked: {why}")

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from mesh.core.errors import MeshError
+from mesh.core.errors import MeshError, StoreUnavailable
 from mesh.core.events import EditDone, EditFailed, EditRefused
 from mesh.core.ids import ModelId
 from mesh.core.instructions import ChangeRecord
@@ -47,6 +47,9 @@ class RecordWriter:
     async def _change(self, order: ChangeRecord) -> None:
         model = order.edit.model
         try:
+            if (trouble := self._registry.trouble) is not None:
+                # A load does not wait for a store that is known to be away.
+                raise StoreUnavailable(trouble.message)
             refusal = await self._registry.change(order.edit)
         except MeshError as error:
             log.warning("registry not written", extra={"model": model, "cause": error.message})

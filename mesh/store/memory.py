@@ -93,6 +93,7 @@ class MemoryRegistry:
     """One pod's registry of a `MemoryStore`; without one, of a store that no other pod sees."""
 
     read_only = False
+    trouble = None
 
     def __init__(self, store: MemoryStore | None = None) -> None:
         self._store = store or MemoryStore()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mesh.core.edits import Edit
 from mesh.core.errors import MeshError
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.units import Millis
 
 ModelListener = Callable[[ModelId, ModelRecord | None], None]
 AliasListener = Callable[[AliasId, AliasRecord | None], None]
@@ -19,6 +20,18 @@ LeadershipListener = Callable[[bool], None]
 """Told whether this pod leads from now on."""
 LossListener = Callable[[Mapping[ModelId, ModelRecord], Mapping[AliasId, AliasRecord]], None]
 """Told of the models and aliases that a reset of the store lost."""
+
+
+class Trouble(NamedTuple):
+    """A store that does not answer.
+
+    Attributes:
+        since: from when on it is known not to.
+        message: which store, how, and what to do.
+    """
+
+    since: Millis
+    message: str
 
 
 class Registry(Protocol):
@@ -31,6 +44,11 @@ class Registry(Protocol):
     @property
     def read_only(self) -> bool:
         """Whether `change` refuses all but what pods write of their own copies (`KV_READ_ONLY`)."""
+        ...
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why changes cannot be written now; None while the store answers, as far as is known."""
         ...
 
     @property

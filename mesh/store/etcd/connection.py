@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from typing import Any, NamedTuple
 
 import grpc
@@ -14,6 +15,7 @@ from grpc import aio
 from mesh.core.errors import MeshError, StoreUnavailable
 from mesh.store.etcd.advice import on_refusal, on_silence
 from mesh.store.etcd.configuration import Configuration
+from mesh.store.etcd.outage import Outage
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +23,10 @@ OPERATION = 3.5
 """Seconds that a read or write may take (reference 7.4)."""
 CONNECT = 4.0
 """Seconds that the first contact may take; a start that cannot succeed ends within five."""
+RETURN = 2.5
+"""Seconds that a call waits for an etcd that is known to be away: as long as channels take to connect again."""
+LOOK = 1.5
+"""Seconds that a look for an etcd that is away may take."""
 SHORTEST_TRY = 1.0
 """Seconds that one endpoint of several is given at least before the next one is tried."""
 _PAUSE = 0.05
@@ -70,6 +76,10 @@ def credentials(configuration: Configuration) -> grpc.ChannelCredentials | None:
     return grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate) if tls else None
 
 
+class _Silence(Exception):
+    """No endpoint answered; has what was said instead."""
+
+
 class _Endpoint:
     """A channel and the services on it."""
 
@@ -90,7 +100,10 @@ class Connection:
         self._current = 0
         self._token = ""
         self._wants_token = bool(configuration.user)
+        self.probe = b"\0"
+        """Key that is read to find out whether etcd answers."""
         self._asking = asyncio.Lock()
+        self.outage = Outage(self.where, self._answers)
 
     @property
     def where(self) -> str:
@@ -103,6 +116,7 @@ class Connection:
         Raises:
             StoreUnavailable: within five seconds; the message begins with "Problem connecting to etcd".
         """
+        self.probe = key
         try:
             await self.call("Range", rpc.RangeRequest(key=key, keys_only=True), within=CONNECT)
         except MeshError as error:
@@ -111,9 +125,34 @@ class Connection:
     async def call(self, method: str, request: Any, *, within: float = OPERATION) -> Answer:
         """Calls a method of etcd's KV service. A request that must not be done twice has to guard itself: it may be sent again.
 
+        An etcd that is known to be away is not asked until it is found again.
+
         Raises:
             StoreUnavailable: no endpoint answered within so many seconds, or etcd refuses.
         """
+        if not await self.outage.over(min(within, RETURN)):
+            raise self.outage.error()
+        begun = time.time()
+        try:
+            answer = await self._ask(method, request, within)
+        except _Silence as silence:
+            details = str(silence)
+            self.outage.begin(begun, details, on_silence(details))
+            raise self.outage.error() from None
+        self.outage.end()
+        return answer
+
+    async def _answers(self) -> bool:
+        """Whether etcd answers at the moment, if only with a refusal."""
+        try:
+            await self._ask("Range", rpc.RangeRequest(key=self.probe, keys_only=True), LOOK)
+        except _Silence:
+            return False
+        except MeshError:
+            return True
+        return True
+
+    async def _ask(self, method: str, request: Any, within: float) -> Answer:
         end = asyncio.get_running_loop().time() + within
         tries, fresh = 0, False
         while True:
@@ -128,13 +167,14 @@ class Connection:
                 if self._refresh(error) and not fresh:
                     fresh = True
                     continue
-                if error.code() not in _ELSEWHERE and OUT_OF_TIME not in (error.details() or ""):
+                details = error.details() or error.code().name
+                if error.code() not in _ELSEWHERE and OUT_OF_TIME not in details:
                     raise self._refused(error) from None
                 tries += 1
                 self.turn(endpoint.address)
                 pause = random.uniform(0.5, 1) * min(_LONGEST_PAUSE, _PAUSE * 2**tries)
                 if asyncio.get_running_loop().time() + pause >= end:
-                    raise self._silent(error, within) from None
+                    raise _Silence(details) from None
                 await asyncio.sleep(pause)
 
     async def watch(self, request: Any) -> tuple[str, Any]:
@@ -161,6 +201,7 @@ class Connection:
 
     async def close(self) -> None:
         """Ends all channels."""
+        await self.outage.close()
         for endpoint in self._endpoints:
             await endpoint.channel.close()
 
@@ -187,10 +228,6 @@ class Connection:
             self._token, self._wants_token = "", True
             return True
         return False
-
-    def _silent(self, error: aio.AioRpcError, within: float) -> StoreUnavailable:
-        details = error.details() or error.code().name
-        return StoreUnavailable(f"{self.where} does not answer ({details}; tried for {within:g} s); {on_silence(details)}")
 
     def _refused(self, error: aio.AioRpcError) -> StoreUnavailable:
         """An answer that trying again does not change."""

@@ -21,7 +21,7 @@ from mesh.store.etcd.session import Session
 from mesh.store.etcd.watching import Watcher
 from mesh.store.etcd.writing import Attempt, Outcome, Writer
 from mesh.store.read_only import OwnCopiesOnly
-from mesh.store.registry import AliasListener, InstanceListener, LeadershipListener, LossListener, ModelListener, ParameterListener
+from mesh.store.registry import AliasListener, InstanceListener, LeadershipListener, LossListener, ModelListener, ParameterListener, Trouble
 
 MOST_TRIES = 100
 """Conflicts of one change after which it is given up; each means that somebody else's change was written."""
@@ -66,6 +66,11 @@ class EtcdRegistry:
     def read_only(self) -> bool:
         """Whether only changes of own copies are taken."""
         return self._read_only_for is not None
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Since when and how etcd does not answer."""
+        return self._connection.outage.trouble
 
     @property
     def models(self) -> Mapping[ModelId, ModelRecord]:
