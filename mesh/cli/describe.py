@@ -32,7 +32,7 @@ def describe(
                 output.data({**service, "router": model}, format_)
                 return
             output.fields(_service(service))
-            _show(model)
+            _show(model, service["bounds"])
         elif kind.lower() in ("model", "models"):
             model = Control.find(mesh).model(name)
             if format_ in (Format.json, Format.yaml):
@@ -93,11 +93,11 @@ def _facts(model: dict[str, Any]) -> list[tuple[str, str]]:
     return [(title, str(model[name])) for title, name in names if model.get(name) is not None]
 
 
-def _show(model: dict[str, Any]) -> None:
+def _show(model: dict[str, Any], bounds: dict[str, Any] | None = None) -> None:
     """Copies, failures and story, each only if the router tells it."""
     copies = model.get("copies") or []
     if model:
-        output.fields([("Last used", output.moment(model.get("last_used_ms"))), ("Copies", str(len(copies)))])
+        output.fields([("Last used", output.moment(model.get("last_used_ms"))), ("Copies", output.bounded(len(copies), bounds or {}))])
     if copies:
         rows = [
             [

@@ -98,10 +98,11 @@ def _services(control: Control, format_: Format, choice: Choice) -> None:
     rows = [[one["name"], one["url"], "True" if one["ready"] else "False"] for one in found]
     header = ["NAME", "URL", "READY"]
     if format_ is Format.wide:
-        header += ["ADDRESS", "MODEL", "STATE", "MESSAGE"]
+        header += ["ADDRESS", "MODEL", "STATE", "COPIES", "MESSAGE"]
         for row, one in zip(rows, found, strict=True):
             state = one["state"] + (f" -> {one['targetState']}" if one["targetState"] else "")
-            row += [one["address"], one["model"], state, one["message"].replace("\n", " ")]
+            copies = output.bounded(one["copies"]["total"] - one["copies"]["failed"], one["bounds"])
+            row += [one["address"], one["model"], state, copies, one["message"].replace("\n", " ")]
     _table(rows, header)
 
 

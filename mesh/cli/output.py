@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from ruamel.yaml import YAML
 
+from mesh.core.bounds import bounds_from_json, told
 from mesh.core.errors import Malformed, MeshError
 
 console = Console(highlight=False, soft_wrap=True)
@@ -98,6 +99,12 @@ def size(value: Any) -> str:
     while amount >= 1024 and unit != "TiB":
         amount, unit = amount / 1024, next(units)
     return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
+
+
+def bounded(copies: int, bounds: dict[str, Any]) -> str:
+    """How many copies there are and, if users bound them, how many there are to be, e.g. `2 (1-4 pinned)`."""
+    words = told(bounds_from_json(bounds))
+    return f"{copies} ({words})" if words else str(copies)
 
 
 def moment(millis: Any, now: Callable[[], datetime] = datetime.now) -> str:

@@ -6,13 +6,14 @@ model has not failed: it would load on demand, and a target that turns out to be
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mesh.core.edits import Transaction
 from mesh.core.errors import Conflict, Malformed, MeshError, Referenced, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.policy import AGE_ON_LOAD, AGE_ON_REGISTER
-from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
+from mesh.core.records import NO_BOUNDS, AliasRecord, Bounds, ModelInfo, ModelRecord
 from mesh.core.units import Millis
 
 
@@ -27,7 +28,8 @@ class SetAlias:
         expected: refuse unless this is the present target.
         owner: checked if given.
         default_owner: of an alias made without one.
-        live: pods whose copies of the target count; None is all.
+        live: pods whose copies count; None is all.
+        bounds: on the copies of the alias's model from now on; None leaves them as they are.
     """
 
     alias: AliasId
@@ -42,6 +44,7 @@ class SetAlias:
     owner: str = ""
     default_owner: str = ""
     live: frozenset[PodId] | None = None
+    bounds: Bounds | None = None
 
     def apply(self, records: Transaction) -> MeshError | None:
         """Checks in the order that ModelMesh has, then writes alias, target and what loses its reference."""
@@ -50,6 +53,8 @@ class SetAlias:
         if refusal is not None:
             return refusal
         if before is not None and self.target == before.target and not (self.force and before.in_transition):
+            if self.bounds not in (None, before.bounds):
+                records.put_alias(self.alias, before.with_(bounds=self.bounds))
             return None
         self._ensure_target(records, before)
         records.put_alias(self.alias, self._pointed(records, before))
@@ -87,19 +92,24 @@ class SetAlias:
 
     def _pointed(self, records: Transaction, before: AliasRecord | None) -> AliasRecord:
         if before is None:
-            return AliasRecord(self.target, self.target, self.owner or self.default_owner)
+            return AliasRecord(self.target, self.target, self.owner or self.default_owner, bounds=self.bounds or NO_BOUNDS)
         at_once = self._at_once(records.model(before.active), records.model(self.target))
         active = self.target if at_once else before.active
-        return before.with_(active=active, target=self.target, failed=False, cause="")
+        bounds = before.bounds if self.bounds is None else self.bounds
+        return before.with_(active=active, target=self.target, failed=False, cause="", bounds=bounds)
 
     def _at_once(self, active: ModelRecord | None, target: ModelRecord | None) -> bool:
         """Whether calls may go to the target before the leader has had it loaded."""
         if self.force or active is None:
             return True
-        ready = [pod for pod in target.ready if self.live is None or pod in self.live] if target else []
-        if ready and len(ready) >= len(active.copies):
+        ready, held = self._living(target.ready) if target else 0, self._living(active.copies)
+        if ready and ready >= held:
             return True
-        return not active.copies and (not self.load_now or bool(active.failed))
+        return not held and (not self.load_now or bool(active.failed))
+
+    def _living(self, pods: Iterable[PodId]) -> int:
+        """How many of them count: a copy of a pod that is gone serves nobody, and its record may outlive it by seconds."""
+        return sum(self.live is None or pod in self.live for pod in pods)
 
 
 @dataclass(frozen=True, slots=True)

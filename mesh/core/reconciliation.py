@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mesh.core.ids import AliasId, ModelId
+from mesh.core.records import NO_BOUNDS, Bounds
 from mesh.core.status import AliasState, AliasStatus, ModelState, ModelStatus
 
 _NO_RUNTIME = "There are no running instances that meet the label requirements of type "
@@ -16,7 +17,7 @@ _NO_RUNTIME = "There are no running instances that meet the label requirements o
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What a document asks to be registered: an alias of its name, pointing at one immutable model."""
+    """What a document asks to be registered: an alias of its name, pointing at one immutable model, and bounds on that one's copies."""
 
     alias: AliasId
     owner: str
@@ -24,6 +25,7 @@ class Registration:
     type: str
     path: str
     key: str
+    bounds: Bounds = NO_BOUNDS
 
 
 class State(Enum):

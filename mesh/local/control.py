@@ -85,6 +85,11 @@ def _documents(app: FastAPI, supervisor: Supervisor) -> None:
     async def delete(kind: str, name: str) -> Any:
         return {"note": supervisor.delete(kind, name)}
 
+    @app.post("/v1/services/{name}/bounds")
+    async def scale(name: str, request: Request) -> Any:
+        changed = supervisor.apply([supervisor.documents.scaled(name, await request.json())])[0]["change"]
+        return {**views.service(supervisor, next(one for one in supervisor.services() if one.document.name == name)), "change": changed}
+
     @app.get("/v1/services")
     async def services(name: str = "") -> Any:
         found = supervisor.services()

@@ -16,6 +16,7 @@ from typing import Any
 from mesh.core.errors import Conflict, Failed, Malformed, MeshError, Unknown
 from mesh.local.processes import Say
 from mesh.local.state import write_atomically
+from mesh.manifests.bounds import carried_over, scaled
 from mesh.manifests.documents import KINDS, ClusterServingRuntime, InferenceService, Predictor
 from mesh.manifests.parsing import Applied, parse_value
 from mesh.manifests.predictor import registration
@@ -39,6 +40,24 @@ class Documents:
                 self.held[applied.document.kind, applied.document.name] = applied
             except (MeshError, ValueError, OSError) as error:
                 say("documents", f"{path} is skipped: {error}")
+
+    def with_what_was_scaled(self, batch: Sequence[Applied]) -> list[Applied]:
+        """The same documents, with bounds on copies that `mesh scale` set in the kept ones and these say nothing of."""
+        return [self._carried_over(applied) for applied in batch]
+
+    def scaled(self, name: str, wanted: dict[str, str]) -> Applied:
+        """The kept document of a service with other bounds on its copies.
+
+        Args:
+            name: of the service.
+            wanted: annotations of `mesh.manifests.bounds` -> their values.
+
+        Raises:
+            Unknown: there is no such service.
+            Malformed: the bounds are wrong together with those that it has.
+        """
+        kind = "Predictor" if ("Predictor", name) in self.held else "InferenceService"
+        return parse_value(scaled(self.get(kind, name).raw, wanted), f"{kind} {name}")
 
     def check(self, batch: Sequence[Applied]) -> None:
         """Whether all of them can be applied here. Malformed or Conflict with every fault if not."""
@@ -98,6 +117,13 @@ class Documents:
     def of(self, *kinds: str) -> Iterator[Applied]:
         """All of these kinds, by name."""
         return (self.held[key] for key in sorted(self.held, key=lambda key: (key[1], key[0])) if key[0] in kinds)
+
+    def _carried_over(self, applied: Applied) -> Applied:
+        before = self.held.get((applied.document.kind, applied.document.name))
+        if before is None or not isinstance(applied.document, InferenceService | Predictor):
+            return applied
+        raw = carried_over(applied.raw, before.raw)
+        return applied if raw is applied.raw else parse_value(raw, applied.origin)
 
     def _check_names(self, batch: Sequence[Applied]) -> None:
         """Services and predictors share the names that clients call."""

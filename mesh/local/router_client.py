@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 from urllib.parse import unquote
 
 import grpc
 import httpx
 
+from mesh.core.bounds import bounds_to_json
 from mesh.core.errors import Conflict, Failed, MeshError, PeerUnavailable, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.reconciliation import DropAlias, PointAlias
@@ -17,7 +19,7 @@ from mesh.core.units import Millis
 from mesh.local.ports import HOST
 from mesh.protocols import model_mesh_pb2 as pb
 from mesh.protocols import model_mesh_pb2_grpc as rpc
-from mesh.wire.headers import RETRY_LOAD
+from mesh.wire.headers import BOUNDS, RETRY_LOAD
 
 _TIMEOUT = 10.0
 """Seconds for one management call, as ModelMesh's controller waits (reference D.2)."""
@@ -78,7 +80,8 @@ class RouterClient:
             loadNow=order.load_now,
             owner=wanted.owner,
         )
-        return _seen(await self._call(self._mesh.setVModel, request, ((RETRY_LOAD, "true"),) if retry else ()))
+        metadata = ((BOUNDS, json.dumps(bounds_to_json(wanted.bounds))), *(((RETRY_LOAD, "true"),) if retry else ()))
+        return _seen(await self._call(self._mesh.setVModel, request, metadata))
 
     async def delete_alias(self, order: DropAlias) -> None:
         """Removes it; one that is gone already is fine."""

@@ -24,6 +24,7 @@ from mesh.local.processes import Child, Say
 from mesh.local.state import Context, DataFolder
 from mesh.local.store import OwnEtcd
 from mesh.manifests import runtimes
+from mesh.manifests.bounds import passed_over
 from mesh.manifests.documents import AnyRuntime, ClusterServingRuntime, InferenceService, PersistentVolumeClaim, Predictor, Secret
 from mesh.manifests.documents import ServingRuntime as NamespacedRuntime
 from mesh.manifests.parsing import Applied
@@ -126,6 +127,7 @@ class Supervisor:
             Malformed, Conflict: a document cannot be applied here; none was.
             Failed: the file system refused one; those before it are applied.
         """
+        batch = self.documents.with_what_was_scaled(batch)
         self.documents.check(batch)
         self._check_secrets(batch)
         before = self._runtimes(())
@@ -179,7 +181,8 @@ class Supervisor:
         document = applied.document
         if isinstance(document, InferenceService | Predictor):
             self.controller.want(registration(document, applied.origin))
-        elif isinstance(document, PersistentVolumeClaim):
+            return passed_over(document)
+        if isinstance(document, PersistentVolumeClaim):
             return f"its files lie in {volumes.make_claim(self.folder.pvc, document.name).resolve()}"
         elif isinstance(document, Secret):
             if document.name != volumes.STORAGE_SECRET:

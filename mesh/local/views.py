@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
+from mesh.core.bounds import bounds_to_json
 from mesh.core.errors import Unavailable, Unknown
 from mesh.core.ids import AliasId
 from mesh.local import pod
@@ -42,6 +43,7 @@ def service(supervisor: Supervisor, applied: Applied) -> dict[str, Any]:
         "transition": condition.transition.value,
         "settled": not known.applied,
         "copies": {"total": condition.total_copies, "failed": condition.failed_copies},
+        "bounds": bounds_to_json(known.wanted.bounds),
         "message": _message(known),
         "document": shown(applied, namespace, status),
     }

@@ -95,7 +95,7 @@ class Model(Framework):
 
 
 class PredictorBlock(Part):
-    """The predictor of an InferenceService: one `model`, or one older framework block."""
+    """The predictor of an InferenceService: one `model`, or one older framework block; replicas are copies here."""
 
     model: Model | None = None
     xgboost: Framework | None = None
@@ -107,6 +107,8 @@ class PredictorBlock(Part):
     triton: Framework | None = None
     pmml: Framework | None = None
     service_account_name: str | None = None
+    min_replicas: int | None = Field(default=None, ge=0)
+    max_replicas: int | None = Field(default=None, ge=0)
 
 
 class InferenceServiceSpec(Part):

@@ -10,7 +10,8 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from mesh.core.errors import Malformed
-from mesh.manifests.documents import DEPLOYMENT_MODE, KINDS, AnyDocument, InferenceService
+from mesh.manifests.bounds import BoundsFault, bounds_of
+from mesh.manifests.documents import DEPLOYMENT_MODE, KINDS, AnyDocument, InferenceService, Predictor
 from mesh.manifests.reading import Source
 
 _WORDS = {dict: "mapping", list: "list", str: "text", bool: "boolean", int: "number", float: "number", type(None): "nothing"}
@@ -75,6 +76,7 @@ def _parse_one(source: Source, path: tuple[str | int, ...], value: Any) -> list[
         faults = sorted(error.errors(include_url=False), key=lambda item: source.position((*path, *_place(item))))
         raise Malformed("\n".join(_fault(source, path, item) for item in faults)) from None
     _mode(source, path, document)
+    _bounds(source, path, document)
     return [Applied(document, value, source.where(path))]
 
 
@@ -98,6 +100,14 @@ def _mode(source: Source, path: tuple[str | int, ...], document: AnyDocument) ->
     if isinstance(document, InferenceService) and mode != "ModelMesh":
         place = source.where((*path, "metadata", "annotations", DEPLOYMENT_MODE))
         raise Malformed(f"{place}: metadata.annotations: {DEPLOYMENT_MODE} is {mode!r}; a mesh serves ModelMesh services only")
+
+
+def _bounds(source: Source, path: tuple[str | int, ...], document: AnyDocument) -> None:
+    if isinstance(document, InferenceService | Predictor):
+        try:
+            bounds_of(document)
+        except BoundsFault as error:
+            raise Malformed(f"{source.where((*path, *error.path))}: {error.message}") from None
 
 
 def _fault(source: Source, path: tuple[str | int, ...], item: Any) -> str:

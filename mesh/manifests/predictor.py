@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mesh.core.errors import Malformed
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.reconciliation import Registration
+from mesh.manifests.bounds import bounds_of
 from mesh.manifests.documents import FRAMEWORKS, SCHEMA_PATH, SECRET_KEY, SERVING_RUNTIME, Framework, InferenceService, Model, Predictor
 from mesh.manifests.gojson import Json, by_bytes, dumps
 from mesh.manifests.storage_uri import parse_uri
@@ -103,12 +104,13 @@ def registration(document: InferenceService | Predictor, origin: str = "") -> Re
     """What is to be registered for a document.
 
     Raises:
-        Malformed: the document is well typed but names no model, two models, or storage in two ways.
+        Malformed: the document is well typed but names no model, two models, or storage in two ways, or its bounds contradict themselves.
     """
     place = f"{origin}: " if origin else ""
     owner = SERVICE_OWNER if isinstance(document, InferenceService) else PREDICTOR_OWNER
     try:
         spec = service_spec(document) if isinstance(document, InferenceService) else predictor_spec(document)
+        bounds = bounds_of(document)
     except Malformed as error:
         raise Malformed(f"{place}{document.kind} {document.name}: {error.message}") from None
     return Registration(
@@ -118,6 +120,7 @@ def registration(document: InferenceService | Predictor, origin: str = "") -> Re
         type=spec.label(),
         path=spec.model_path(),
         key=spec.model_key(),
+        bounds=bounds,
     )
 
 

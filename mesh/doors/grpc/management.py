@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,14 +10,16 @@ import grpc
 from google.protobuf.message import Message
 
 from mesh.core.aliases import SetAlias
+from mesh.core.bounds import bounds_from_json
+from mesh.core.errors import Malformed
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.records import ModelInfo
+from mesh.core.records import Bounds, ModelInfo
 from mesh.core.status import AliasStatus, ModelStatus
 from mesh.core.units import Millis
 from mesh.doors.grpc.status import Context, Method, unary
 from mesh.pod.management import Management
 from mesh.protocols import model_mesh_pb2 as pb
-from mesh.wire.headers import RETRY_LOAD
+from mesh.wire.headers import BOUNDS, RETRY_LOAD
 
 SERVICE = "mmesh.ModelMesh"
 LEGACY_SERVICE = "com.ibm.watson.tas.proto.TasRuntime"
@@ -85,8 +88,9 @@ class ModelMeshService(grpc.GenericRpcHandler):
             force=request.force,
             expected=ModelId(request.expectedTargetModelId) if request.expectedTargetModelId else None,
             owner=request.owner,
+            bounds=_bounds(metadata := tuple(context.invocation_metadata() or ())),
         )
-        retry = (RETRY_LOAD, "true") in tuple(context.invocation_metadata() or ())
+        retry = (RETRY_LOAD, "true") in metadata
         return alias_status(await self._management.set_alias(edit, sync=request.sync, retry=retry))
 
     async def _delete_alias(self, request: pb.DeleteVModelRequest, _: Context) -> Message:
@@ -120,6 +124,16 @@ def alias_status(status: AliasStatus) -> pb.VModelStatusInfo:
 
 def _info(info: pb.ModelInfo) -> ModelInfo:
     return ModelInfo(info.type, info.path, info.key)
+
+
+def _bounds(metadata: Any) -> Bounds | None:
+    text = next((value for name, value in metadata if name == BOUNDS), None)
+    if text is None:
+        return None
+    try:
+        return bounds_from_json(json.loads(text))
+    except (ValueError, Malformed) as error:
+        raise Malformed(f"header {BOUNDS}: {error.message if isinstance(error, Malformed) else 'it is not JSON'}") from None
 
 
 async def _unknown(_: bytes, context: Context) -> bytes:

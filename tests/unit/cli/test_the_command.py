@@ -54,6 +54,9 @@ def test_without_a_mesh_every_command_says_how_to_start_one(tmp_path: Path) -> N
         (["get", "pods", "--pod", "pod-0"], "--pod is for models"),
         (["get", "isvc", "--state", "ready"], "--state is for models and pods"),
         (["get", "models", "--state", "lost"], "there is no such state of a model; there are NOT_FOUND"),
+        (["scale", "a"], "it reads `mesh scale NAME` with at least one of --min"),
+        (["scale", "a", "--min", "-1"], "--min"),
+        (["scale", "a", "--max", "many"], "--max"),
         (["frobnicate"], "No such command"),
     ],
 )

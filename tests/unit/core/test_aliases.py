@@ -13,7 +13,7 @@ from mesh.core.edits import ReadModel
 from mesh.core.errors import Conflict, Malformed, MeshError, Referenced, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.policy import AGE_ON_LOAD, AGE_ON_REGISTER
-from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
+from mesh.core.records import AliasRecord, Bounds, ModelInfo, ModelRecord
 from mesh.core.units import Millis
 from tests.unit.core.records import Tables
 
@@ -86,14 +86,65 @@ def test_a_target_that_serves_as_widely_as_the_active_model_is_switched_to_at_on
     loaded(tables, "m2", copies=1)
     point(tables, "m2")
     assert tables.aliases["a"].active == "m1", "one copy is fewer than two"
-    loaded(tables, "m2", copies=2)
-    point(tables, "m1")
-    point(tables, "m2", live=frozenset({PodId("pod0")}))
-    assert tables.aliases["a"].active == "m1", "a copy on a pod that is gone does not count"
+    elsewhere = {PodId("pod1"): Millis(1), PodId("pod2"): Millis(1)}
+    tables.models["m2"] = tables.models["m2"].with_(copies=elsewhere, ready=elsewhere)
     point(tables, "m1")
     point(tables, "m2", live=frozenset({PodId("pod0"), PodId("pod1")}))
+    assert tables.aliases["a"].active == "m1", "a copy on a pod that is gone does not count"
+    point(tables, "m1")
+    point(tables, "m2", live=frozenset({PodId("pod0"), PodId("pod1"), PodId("pod2")}))
     assert tables.aliases["a"].active == "m2"
     assert refs(tables) == {"m2": 1}
+
+
+def test_copies_of_the_active_model_on_pods_that_are_gone_hold_up_no_switch() -> None:
+    tables = Tables()
+    point(tables, "m1")
+    loaded(tables, "m1", copies=2)
+    tables.models["m2"] = ModelRecord(INFO)
+    loaded(tables, "m2", copies=1)
+    point(tables, "m2", load_now=True, live=frozenset({PodId("pod0")}))
+    assert tables.aliases["a"].active == "m2", "one lives of each"
+    tables.models["m2"] = tables.models["m2"].with_(copies={PodId("pod9"): Millis(1)})
+    point(tables, "m1", live=frozenset({PodId("pod1")}))
+    assert tables.aliases["a"].active == "m1", "nobody serves the active one, and nothing is to be loaded now"
+
+
+# Bounds on copies
+
+
+def test_bounds_are_kept_with_the_alias_and_changed_in_place() -> None:
+    tables = Tables()
+    bounds = Bounds(1, 4, pinned=True)
+    point(tables, "m1", bounds=bounds)
+    loaded(tables, "m1")
+    models = dict(tables.models)
+    assert tables.aliases["a"].bounds == bounds
+    point(tables, "m1")
+    assert tables.aliases["a"].bounds == bounds, "who says nothing of them leaves them"
+    point(tables, "m1", bounds=Bounds(2))
+    assert (tables.aliases["a"].bounds, tables.models) == (Bounds(2), models)
+    point(tables, "m1", bounds=Bounds())
+    assert tables.aliases["a"].bounds == Bounds()
+
+
+def test_bounds_stay_when_the_alias_moves_unless_others_come_with_the_target() -> None:
+    tables = Tables()
+    point(tables, "m1", bounds=Bounds(2))
+    loaded(tables, "m1")
+    point(tables, "m2")
+    assert tables.aliases["a"].bounds == Bounds(2)
+    point(tables, "m3", bounds=Bounds(3))
+    assert tables.aliases["a"].bounds == Bounds(3)
+    tables.apply(EndTransition(A, ModelId("m1"), ModelId("m3"), loaded=True))
+    assert (tables.aliases["a"].active, tables.aliases["a"].bounds) == ("m3", Bounds(3))
+
+
+def test_bounds_of_another_owners_alias_are_not_changed() -> None:
+    tables = Tables()
+    point(tables, "m1", owner="isvc", bounds=Bounds(1))
+    assert isinstance(point(tables, "m1", owner="other", bounds=Bounds(2)), Conflict)
+    assert tables.aliases["a"].bounds == Bounds(1)
 
 
 def test_an_evicted_model_keeps_its_place_until_the_target_that_is_to_be_loaded_now_serves() -> None:
