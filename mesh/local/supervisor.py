@@ -184,7 +184,7 @@ class Supervisor:
             return passed_over(document)
         if isinstance(document, PersistentVolumeClaim):
             return f"its files lie in {volumes.make_claim(self.folder.pvc, document.name).resolve()}"
-        elif isinstance(document, Secret):
+        if isinstance(document, Secret):
             if document.name != volumes.STORAGE_SECRET:
                 return f"kept, but only a Secret named {volumes.STORAGE_SECRET} is used"
             before = volumes.storage_keys(old.document, old.origin) if old and isinstance(old.document, Secret) else {}

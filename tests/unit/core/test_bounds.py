@@ -16,13 +16,15 @@ from mesh.core.records import NO_BOUNDS, AliasRecord, Bounds, alias_from_json, a
 A, B = AliasId("a"), AliasId("b")
 M1, M2, M3 = ModelId("m1"), ModelId("m2"), ModelId("m3")
 
+ONE = Bounds(1)
+
 counts = st.integers(0, 5)
 some_bounds = st.builds(
     lambda least, more, pinned, preload: Bounds(least, more and least + more, pinned, preload), counts, counts, st.booleans(), st.booleans()
 )
 
 
-def pointing(model: ModelId, bounds: Bounds = Bounds(1), target: ModelId | None = None) -> AliasRecord:
+def pointing(model: ModelId, bounds: Bounds = ONE, target: ModelId | None = None) -> AliasRecord:
     return AliasRecord(model, target or model, bounds=bounds)
 
 
