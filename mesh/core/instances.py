@@ -30,6 +30,8 @@ _FIELDS = frozenset(
         "shutdown",
         "actionable",
         "meshEndpoint",
+        "meshCalls",
+        "meshIdle",
     ],
 )
 
@@ -50,7 +52,9 @@ class InstanceRecord:
         loads_in_progress: loads queued, waiting and running.
         rpm: requests a minute, a measure of how busy it is.
         shutting_down: nothing new is to go there.
-        endpoint: `host:port` for calls between pods. Our addition; empty for a router that is not ours.
+        endpoint: `host:port` for calls between pods. Our addition, as what follows; empty for a router that is not ours.
+        calls: that run here at a time on average, in hundredths.
+        idle: of what is used, models out of recent use (`wanted_pods.RECENT`); the rest of it has to have room somewhere.
     """
 
     start_time: Millis = Millis(0)
@@ -67,6 +71,8 @@ class InstanceRecord:
     rpm: int = 0
     shutting_down: bool = False
     endpoint: str = ""
+    calls: int = 0
+    idle: Units = Units(0)
     unknown: Json = field(default_factory=dict)
 
     def with_(self, **changes: Any) -> InstanceRecord:
@@ -93,6 +99,8 @@ def instance_to_json(record: InstanceRecord) -> dict[str, Any]:
         "shutdown": record.shutting_down,
         "actionable": True,
         "meshEndpoint": record.endpoint,
+        "meshCalls": record.calls,
+        "meshIdle": record.idle,
     }
     return {name: value for name, value in data.items() if value or name in record.unknown}
 
@@ -119,6 +127,8 @@ def instance_from_json(data: Any) -> InstanceRecord:
             int(data.get("rpm", 0)),
             bool(data.get("shutdown", False)),
             str(data.get("meshEndpoint", "")),
+            int(data.get("meshCalls", 0)),
+            Units(int(data.get("meshIdle", 0))),
             {name: value for name, value in data.items() if name not in _FIELDS},
         )
     except (AttributeError, TypeError, ValueError) as error:

@@ -52,6 +52,8 @@ def significant(before: InstanceRecord, after: InstanceRecord, now: Millis, leas
         or _busier(before.loads_in_progress, after.loads_in_progress, after.load_threads)
         or abs(before.rpm - after.rpm) >= 100
         or abs(before.rpm - after.rpm) * 10 > before.rpm
+        or (abs(before.calls - after.calls) >= 100 and _by(before.calls, after.calls, percent=25))
+        or _by(before.used - before.idle, after.used - after.idle, percent=20)
     )
 
 

@@ -49,6 +49,8 @@ records = st.builds(
     numbers,
     st.booleans(),
     st.text(),
+    numbers,
+    numbers.map(Units),
     st.dictionaries(st.sampled_from(["future", "other"]), st.none() | st.integers() | st.text()),
 )
 

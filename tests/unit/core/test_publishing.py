@@ -52,6 +52,8 @@ def matters(before: InstanceRecord, after: InstanceRecord) -> bool:
         {"used": Units(1_300)},
         {"loads_in_progress": 1},
         {"rpm": 2_300},
+        {"calls": 300},
+        {"idle": Units(500)},
     ],
     ids=str,
 )
