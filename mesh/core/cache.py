@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mesh.core.copies import EXPECTED, GRANTED, HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
-from mesh.core.decisions import Decisions
+from mesh.core.decisions import Decision, Decisions, Kind
 from mesh.core.edits import ModelEdit, RemoveCopy
-from mesh.core.errors import MeshError, Nowhere, RuntimeDown, RuntimeUnavailable
+from mesh.core.errors import Full, MeshError, Nowhere, RuntimeDown, RuntimeUnavailable
+from mesh.core.eviction import TOLD, Evictable, Eviction
 from mesh.core.failures import Failures
 from mesh.core.ids import CopyId, ModelId, PodId
 from mesh.core.instructions import (
@@ -20,6 +21,7 @@ from mesh.core.instructions import (
     ReleaseWaiters,
     UnloadModel,
 )
+from mesh.core.numbers import Numbers
 from mesh.core.policy import Policy
 from mesh.core.queue import LoadQueue, rank
 from mesh.core.recency import Recency
@@ -27,7 +29,7 @@ from mesh.core.records import ModelInfo
 from mesh.core.space import Space
 from mesh.core.story import Stories
 from mesh.core.timers import Timers
-from mesh.core.units import Millis, Units
+from mesh.core.units import Millis, Units, bytes_of
 
 
 class Cache:
@@ -41,16 +43,29 @@ class Cache:
         down: while it is known to be down, no call starts either.
         watched: the runtime's loss would be told (`RuntimeLost`), so a load that got no answer can wait for that verdict.
         alone: whether no other pod could take a model.
+        used: copies that calls began on since the last rate tick, each once.
     """
 
-    def __init__(self, pod: PodId, policy: Policy, *, watched: bool = False, alone: Callable[[ModelInfo], bool] = lambda _: True) -> None:
+    def __init__(
+        self,
+        pod: PodId,
+        policy: Policy,
+        *,
+        watched: bool = False,
+        alone: Callable[[ModelInfo], bool] = lambda _: True,
+        kept: Callable[[ModelId], bool] = lambda _: False,
+    ) -> None:
+        """Args:
+        kept: whether a model's copy here may not be evicted. `recency.reconsider` is to be told when that may have changed.
+        """
         self.pod, self.policy, self.watched, self.alone = pod, policy, watched, alone
         self.space = Space(policy.capacity, policy.reserve)
         self.current: dict[ModelId, Copy] = {}
         self.leaving: dict[ModelId, Copy] = {}
         self.queue = LoadQueue()
         self.claims: list[Copy] = []
-        self.recency = Recency()
+        self.recency = Recency(kept)
+        self.used: list[Copy] = []
         self.failures = Failures(policy)
         self.stories = Stories()
         self.decisions = Decisions()
@@ -60,7 +75,7 @@ class Cache:
         self.down = False
         self.now = Millis(0)
         self.out: list[Instruction] = []
-        self._numbers: dict[ModelId, int] = {}
+        self._numbers = Numbers()
 
     # What is there
 
@@ -73,9 +88,7 @@ class Cache:
 
     def next_id(self, model: ModelId) -> CopyId:
         """A number that no copy of the model had before."""
-        number = self._numbers.get(model, 0) + 1
-        self._numbers[model] = number
-        return CopyId(model, number)
+        return CopyId(model, self._numbers.next(model))
 
     # Moves
 
@@ -127,7 +140,7 @@ class Cache:
         if state in SERVING and before not in SERVING:
             self.recency.add(copy)
         elif before in SERVING and state not in SERVING:
-            self.recency.drop()
+            self.recency.drop(copy)
         if state in LEAVING and before not in LEAVING:
             del self.current[model]
             self.leaving[model] = copy
@@ -156,9 +169,21 @@ class Cache:
             return
         if outcome is Outcome.ENTERED:
             copy.calls += copy.waiting
+            self.count(copy, copy.waiting)
             copy.last_used = max(copy.last_used, self.now) if copy.urgent else copy.last_used
         copy.waiting = 0
         self.order(ReleaseWaiters(copy.id.model, outcome, error, copy.id if outcome is Outcome.ENTERED else None))
+
+    def count(self, copy: Copy, calls: int) -> None:
+        """Counts calls that begin; the next rate tick looks at copies that had any."""
+        if not copy.begun:
+            self.used.append(copy)
+        copy.begun += calls
+
+    def take_used(self) -> list[Copy]:
+        """Copies that calls began on since this was asked last."""
+        used, self.used = self.used, []
+        return used
 
     def down_for(self, copy: Copy | None) -> RuntimeDown | None:
         """Why a copy, or a new one, does not serve soon: the runtime does not answer."""
@@ -229,7 +254,7 @@ class Cache:
         while self.space.must_evict_for(claim.weight):
             victim = self.recency.victim()
             if victim is None:
-                return None
+                return self._kept_from(claim)
             refusal = self._spared(victim, claim)
             if refusal is not None:
                 return refusal
@@ -255,12 +280,33 @@ class Cache:
             return Nowhere("Cache churn threshold exceeded")
         return None
 
+    def _kept_from(self, claim: Copy) -> MeshError | None:
+        """Why a claim will find no room here: what may not be evicted leaves too little. Else it waits for what is still coming."""
+        count, weight = self.recency.kept
+        if weight + claim.weight <= self.policy.room:
+            return None
+        return Full(
+            f"pod {self.pod} has no room for model {claim.id.model}: {count} models there are pinned or at their minimum of copies, they "
+            f"take {bytes_of(weight)} of {bytes_of(self.policy.room)} bytes and are not evicted; unpin some, or add pods"
+        )
+
     def evict(self, victim: Copy, for_model: ModelId) -> None:
         """Displaces a copy by another model's."""
         age = Millis(max(0, self.now - victim.last_used))
+        self._note_eviction(victim, for_model, age)
         self.order(NoteEviction(victim.id.model, age))
         self.deregister(victim)
         self.retire(victim, f"evicted for {for_model}, last used {age} ms ago")
+
+    def _note_eviction(self, victim: Copy, for_model: ModelId, age: Millis) -> None:
+        oldest = [copy for copy in self.recency.eldest(TOLD + 1) if copy is not victim and copy.id.model != for_model][: TOLD - 1]
+        copies = tuple(map(Evictable.of, (victim, *oldest)))
+        kept, _ = self.recency.kept
+        evidence = Eviction(for_model, self.now, copies, self.recency.serving, kept)
+        reason = f"room for {for_model}; used least recently, {age} ms ago"
+        if victim.calls:
+            reason += f"; {victim.calls} calls run on it, but on all others too"
+        self.decisions.note(Decision(Kind.EVICTION, victim.id.model, self.now, victim.id.model, reason, evidence=evidence))
 
     def make_fit(self, grown: Copy) -> None:
         """Evicts others after a copy turned out larger than predicted."""

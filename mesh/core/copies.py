@@ -7,6 +7,7 @@ from enum import Enum
 
 from mesh.core.errors import LoadFailed
 from mesh.core.ids import CopyId
+from mesh.core.rates import Usage
 from mesh.core.records import ModelInfo
 from mesh.core.units import Millis, Units
 
@@ -60,6 +61,9 @@ class Copy:
         doubt: a failure that counts unless the runtime turns out to be lost.
         tries: of its unload.
         concurrency: calls that the runtime takes at a time; 0 is any number.
+        begun: calls that began on it since the last rate tick.
+        timed, busy: calls whose time on the runtime was taken since then, and that time in ms, where the runtime limits concurrency.
+        usage: what rate ticks remember of it; None before the first one that saw it in use.
     """
 
     id: CopyId
@@ -80,6 +84,10 @@ class Copy:
     loaded_at: Millis = Millis(0)
     concurrency: int = 0
     order: int = 0
+    begun: int = 0
+    timed: int = 0
+    busy: float = 0.0
+    usage: Usage | None = None
 
     def __repr__(self) -> str:
         return f"{self.id} {self.state.value} {self.weight}u calls={self.calls} waiting={self.waiting}"

@@ -189,6 +189,12 @@ class Nowhere(Failed):
     code, http, label = Code.INTERNAL, 503, "nowhere"
 
 
+class Full(Nowhere):
+    """What a pod holds may not be evicted; another one may have room."""
+
+    elsewhere, label = True, "full"
+
+
 class Bug(Failed):
     """An unexpected error; the message carries an id that stands in the log."""
 

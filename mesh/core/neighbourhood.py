@@ -224,6 +224,10 @@ class Neighbourhood:
             self._failed_here.discard(model)
         return cleared
 
+    def serving(self, record: ModelRecord) -> list[PodId]:
+        """Other pods that live, can be called, are to stay, and serve a model."""
+        return [pod for pod in record.ready if pod in record.copies and self.callable(pod) and not self.instances[pod].shutting_down]
+
     def zones(self, record: ModelRecord) -> Mapping[str, int]:
         """Copies of a model by the zone of the pod that holds them."""
         return Counter(self.instances[pod].zone for pod in record.copies if pod in self.instances)

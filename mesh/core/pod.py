@@ -5,7 +5,7 @@ A call that finds its model serving makes no event: `enter` and `leave` are two 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mesh.core.bounds import BoundsOfModels
 from mesh.core.cache import Cache
@@ -27,12 +27,12 @@ from mesh.core.events import (
     TimePassed,
 )
 from mesh.core.hops import Load
-from mesh.core.ids import ModelId, PodId
+from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import NEVER, InstanceRecord
 from mesh.core.instructions import Abandon, ChangeRecord, Instruction, Outcome, PredictSize, ReleaseWaiters
 from mesh.core.neighbourhood import Neighbourhood
 from mesh.core.policy import Policy
-from mesh.core.records import ModelInfo, ModelRecord
+from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.rules import RULES
 from mesh.core.story import Line
 from mesh.core.units import Millis
@@ -55,6 +55,7 @@ class Pod:
     Attributes:
         pods: the others.
         bounds: what users want of models' copies, by the aliases that point at them.
+        models: the models' records, a view of the registry.
         leaving: no new copy is made here any more.
     """
 
@@ -64,7 +65,8 @@ class Pod:
         self.constraints = Constraints()
         self.pods = Neighbourhood(pod)
         self.bounds = BoundsOfModels()
-        self.cache = Cache(pod, policy, watched=watched, alone=self.alone)
+        self.models: Mapping[ModelId, ModelRecord] = {}
+        self.cache = Cache(pod, policy, watched=watched, alone=self.alone, kept=self.kept)
         self.predicts = predicts
         self.leaving = False
 
@@ -105,6 +107,9 @@ class Pod:
         if copy is None or copy.state not in SERVING or self.cache.down:
             return None
         copy.calls += 1
+        if not copy.begun:
+            self.cache.used.append(copy)
+        copy.begun += 1
         if now > copy.last_used:
             copy.last_used = now
         return copy
@@ -145,6 +150,15 @@ class Pod:
         others = ((other.shutting_down or self.pods.aside(pod), other.labels) for pod, other in self.pods.others())
         return all(useless or self.constraints.refusal(info.type, labels) for useless, labels in others)
 
+    def kept(self, model: ModelId) -> bool:
+        """Whether a copy here may not be evicted: it is pinned, or others that serve are fewer than the model's minimum."""
+        if model not in self.bounds.bounded:
+            return False
+        bounds, record = self.bounds.of(model), self.models.get(model)
+        if bounds.pinned or not bounds.least or record is None:
+            return bounds.pinned
+        return len(self.pods.serving(record)) < bounds.least
+
     def load(self, now: Millis) -> Load:
         """How busy this pod is."""
         oldest = self.cache.recency.oldest()
@@ -182,6 +196,7 @@ class Pod:
     def record_changed(self, model: ModelId, record: ModelRecord | None) -> Sequence[Event]:
         """What a model's record, new, changed or gone, means for this pod."""
         cleared = self.pods.model_changed(model, record)
+        self.cache.recency.reconsider(model)
         if record is None:
             return (ModelDeleted(model),)
         events: list[Event] = [FailureCleared(model)] if cleared else []
@@ -198,6 +213,18 @@ class Pod:
     def story(self, model: ModelId) -> Sequence[Line]:
         """What happened to a model here, oldest first."""
         return self.cache.stories.of(model)
+
+    def alias_changed(self, alias: AliasId, record: AliasRecord | None) -> None:
+        """An alias is new, changed or gone, and with it what is wanted of its models' copies."""
+        for model in self.bounds.alias_changed(alias, record):
+            self.cache.recency.reconsider(model)
+
+    def pod_changed(self, pod: PodId, record: InstanceRecord | None) -> None:
+        """A pod came, changed or went; copies of one that came count again toward what models have to keep."""
+        came = record is not None and self.pods.instance(pod) is None
+        self.pods.instance_changed(pod, record)
+        if came:
+            self.cache.recency.reconsider()
 
     # Events
 
