@@ -120,7 +120,7 @@ async def _live_on(
     )
     watched = await health.offered(runtime.spi.channel)
     pod = Pod(PodId(settings.instance_id), runtime.policy, labels=settings.labels, watched=watched)
-    pod.constraints = constraints
+    pod.constraints, pod.models = constraints, registry.models
     living = _join(settings, metrics, surroundings, registry, runtime, pod, Targets(registry, dataplane))
     if watched:
         living.tasks.begin(health.watch(runtime.spi.channel, living.conductor.tell), "watching the runtime's health")
@@ -190,7 +190,7 @@ def _listen(registry: Registry, conductor: Conductor, rollout: Rollout, peers: P
             conductor.tell(event)
 
     def alias_changed(alias: AliasId, record: AliasRecord | None) -> None:
-        conductor.pod.bounds.alias_changed(alias, record)
+        conductor.pod.alias_changed(alias, record)
 
     for alias, pointing in registry.aliases.items():
         alias_changed(alias, pointing)
@@ -198,7 +198,7 @@ def _listen(registry: Registry, conductor: Conductor, rollout: Rollout, peers: P
         pods.model_changed(model, record)
 
     def instance_changed(other: PodId, record: InstanceRecord | None) -> None:
-        pods.instance_changed(other, record)
+        conductor.pod.pod_changed(other, record)
         peers.changed(other)
         if record is None:
             rollout.gone(other, conductor.now())
