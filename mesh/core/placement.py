@@ -31,7 +31,7 @@ _LOAD_FACTORS = ((-1_000, 11), (5_000, 15), (720_000, 30), (86_400_000, 40))
 _IDLE_RPM = 100
 """Fewer requests a minute count as this many (reference 5.4)."""
 
-_TURN = 10_000
+TURN = Millis(10_000)
 """ms after which all pods start their rounds one place further on."""
 
 
@@ -102,15 +102,17 @@ class Choice:
         pod: the chosen one; None if there is no place at all.
         shortlist: what was drawn from, in the order of desirability.
         rejected: every other place -> why, in words for users; empty unless asked for.
+        rules: every other place -> the same without figures, alike for all places that one rule rejected.
     """
 
     pod: PodId | None
     shortlist: tuple[PodId, ...] = ()
     rejected: Mapping[PodId, str] = field(default_factory=dict)
+    rules: Mapping[PodId, str] = field(default_factory=dict, compare=False)
 
 
-class _Candidate:
-    """A place with the orders under way counted in.
+class Rated:
+    """A place with the orders under way counted in: what it is judged by.
 
     Attributes:
         free: units, none if the orders exceed it.
@@ -153,34 +155,36 @@ class _Candidate:
         )
 
 
-_Why = str | Callable[[_Candidate], str]
-"""Words on a place that is not kept."""
+_Words = Callable[[Rated], str]
+"""Words with figures on a place that is not kept."""
 
 
 class _Sieve:
     """The places that are left, and why the others are not."""
 
-    def __init__(self, candidates: list[_Candidate], trace: bool) -> None:
+    def __init__(self, candidates: list[Rated], trace: bool) -> None:
         self.left = candidates
         self.rejected: dict[PodId, str] = {}
+        self.rules: dict[PodId, str] = {}
         self._trace = trace
 
-    def keep(self, good: Callable[[_Candidate], bool], why: _Why) -> None:
+    def keep(self, good: Callable[[Rated], bool], rule: str, words: _Words | None = None) -> None:
         """Leaves the good ones."""
         if self._trace:
-            bad = (candidate for candidate in self.left if not good(candidate))
-            self.rejected.update({candidate.pod: why if isinstance(why, str) else why(candidate) for candidate in bad})
+            bad = [candidate for candidate in self.left if not good(candidate)]
+            self.rules.update({candidate.pod: rule for candidate in bad})
+            self.rejected.update({candidate.pod: words(candidate) if words else rule for candidate in bad})
         self.left = list(filter(good, self.left))
 
-    def prefer(self, good: Callable[[_Candidate], bool], why: _Why) -> None:
+    def prefer(self, good: Callable[[Rated], bool], rule: str, words: _Words | None = None) -> None:
         """Leaves the good ones, if there are any."""
         if any(map(good, self.left)):
-            self.keep(good, why)
+            self.keep(good, rule, words)
 
-    def least(self, figure: Callable[[_Candidate], int], why: _Why) -> None:
+    def least(self, figure: Callable[[Rated], int], rule: str, words: _Words | None = None) -> None:
         """Leaves those with the smallest figure."""
         smallest = min(map(figure, self.left))
-        self.keep(lambda candidate: figure(candidate) == smallest, why)
+        self.keep(lambda candidate: figure(candidate) == smallest, rule, words)
 
 
 def choose(
@@ -206,27 +210,35 @@ def choose(
         churn_age: `Policy.churn_age`: a newer pod with a full cache that is younger than twice this is preferred no more.
         trace: whether to say why places were rejected.
     """
-    sieve = _Sieve([_Candidate(place, wish, now, churn_age) for place in places], trace)
+    sieve = _Sieve([Rated(place, wish, now, churn_age) for place in places], trace)
     ordinal = sum(candidate.pod < wish.me for candidate in sieve.left)
     _keep_possible(sieve, wish, constraints)
     _avoid_last_resorts(sieve, wish, outdated)
     if not sieve.left:
-        return Choice(None, (), sieve.rejected)
+        return Choice(None, (), sieve.rejected, sieve.rules)
     _keep_as_good_as_best(sieve, wish, constraints)
     _keep_less_busy(sieve, now - wish.last_used)
     zones = wish.zones
-    sieve.least(lambda c: zones.get(c.record.zone, 0), lambda c: f"zone {c.record.zone!r} holds more copies of the model than others")
+    sieve.least(
+        lambda c: zones.get(c.record.zone, 0),
+        "its zone holds more copies of the model than others",
+        lambda c: f"zone {c.record.zone!r} holds more copies of the model than others",
+    )
     if wish.balanced and any(candidate.pod == wish.me for candidate in sieve.left):
         sieve.keep(lambda c: c.pod == wish.me, f"as good as {wish.me}, where the request is")
     equals = sieve.left
-    sieve.least(lambda c: c.orders, lambda c: f"{c.orders} loads went to it from here lately or are on their way, fewer to others as good")
+    sieve.least(
+        lambda c: c.orders,
+        "more loads went to it lately or are on their way",
+        lambda c: f"{c.orders} loads went to it from here lately or are on their way, fewer to others as good",
+    )
     sieve.least(lambda c: -c.record.version, "as good, but others run a newer version of the router")
     shortlist = tuple(candidate.pod for candidate in sorted(sieve.left, key=_rank))
     pod = shortlist[0] if len(shortlist) == 1 else _next_in_ring(equals, sieve.left, ordinal, draw)
-    return Choice(pod, shortlist, sieve.rejected)
+    return Choice(pod, shortlist, sieve.rejected, sieve.rules)
 
 
-def _next_in_ring(equals: list[_Candidate], tied: list[_Candidate], ordinal: int, draw: Callable[[int], int]) -> PodId:
+def _next_in_ring(equals: list[Rated], tied: list[Rated], ordinal: int, draw: Callable[[int], int]) -> PodId:
     """The next tied place in the ring of those as good, tied or not, which is what makes the rounds of all pods alike.
 
     Args:
@@ -240,15 +252,20 @@ def _next_in_ring(equals: list[_Candidate], tied: list[_Candidate], ordinal: int
     return next(pod for pod in ring[start:] + ring[:start] if pod in pods)
 
 
+def turn_at(now: Millis) -> int:
+    """How many places further on the round of equals starts at a time, before it is taken by their number."""
+    return now // TURN
+
+
 def rotation(now: Millis) -> Callable[[int], int]:
     """A draw that is the same for all pods at a time.
 
     Each then starts its round at another place, so that what they order at once goes to all; and what one orders over time does, too.
     """
-    return lambda count: now // _TURN % count
+    return lambda count: turn_at(now) % count
 
 
-def _rank(candidate: _Candidate) -> tuple[int | str, ...]:
+def _rank(candidate: Rated) -> tuple[int | str, ...]:
     return candidate.rank
 
 
@@ -261,14 +278,19 @@ def _keep_possible(sieve: _Sieve, wish: Wish, constraints: Constraints) -> None:
         lambda c: bool(c.record.endpoint) or c.pod == wish.me,
         "it is a router of another kind, without an endpoint for calls between pods",
     )
-    sieve.keep(lambda c: fits[c.labels], lambda c: f"type {wish.model_type} needs [{needed}]; it has [{', '.join(c.labels)}]")
+    sieve.keep(
+        lambda c: fits[c.labels],
+        f"it lacks labels that type {wish.model_type} needs",
+        lambda c: f"type {wish.model_type} needs [{needed}]; it has [{', '.join(c.labels)}]",
+    )
 
 
 def _avoid_last_resorts(sieve: _Sieve, wish: Wish, outdated: Set[PodId]) -> None:
     sieve.prefer(lambda c: not c.place.aside, "calls to it fail at present")
     sieve.prefer(
         lambda c: c.record.capacity >= wish.size,
-        lambda c: f"its whole cache ({_mib(c.record.capacity)}) is smaller than the model ({_mib(wish.size)})",
+        "its whole cache is smaller than the model",
+        lambda c: f"its whole cache ({mib(c.record.capacity)}) is smaller than the model ({mib(wish.size)})",
     )
     sieve.prefer(lambda c: c.pod not in outdated, "its replica set is being replaced")
 
@@ -279,18 +301,24 @@ def _keep_as_good_as_best(sieve: _Sieve, wish: Wish, constraints: Constraints) -
     if best.full:
         sieve.keep(
             lambda c: _old_enough(c, best, slack),
+            "its cache is younger: what it would evict was used more recently",
             lambda c: f"its oldest model was used {c.age // 1000} s ago, that of {best.pod} {best.age // 1000} s ago",
         )
         return
     sieve.keep(lambda c: not c.full, f"it is full, {best.pod} is not")
-    sieve.keep(lambda c: c.free * FREE_SHARE >= best.free, lambda c: f"it has {_mib(c.free)} free, {best.pod} {_mib(best.free)}")
+    sieve.keep(
+        lambda c: c.free * FREE_SHARE >= best.free,
+        "it has far less free space",
+        lambda c: f"it has {mib(c.free)} free, {best.pod} {mib(best.free)}",
+    )
     sieve.keep(
         lambda c: c.count < FEW_MODELS or c.count * 4 <= best.count * 5 or c.pending < best.pending,
+        "it holds far more models",
         lambda c: f"it holds {c.count} models, {best.pod} {best.count}",
     )
 
 
-def _keep_preferred(sieve: _Sieve, wish: Wish, constraints: Constraints) -> tuple[_Candidate, Slack]:
+def _keep_preferred(sieve: _Sieve, wish: Wish, constraints: Constraints) -> tuple[Rated, Slack]:
     """Leaves the pods that the type prefers, unless others are far better; what the places left are measured by."""
     best = min(sieve.left, key=_rank)
     kinds = constraints.favoured(wish.model_type, {candidate.labels for candidate in sieve.left})
@@ -311,7 +339,7 @@ def _keep_preferred(sieve: _Sieve, wish: Wish, constraints: Constraints) -> tupl
     return best, slack
 
 
-def _old_enough(candidate: _Candidate, best: _Candidate, slack: Slack) -> bool:
+def _old_enough(candidate: Rated, best: Rated, slack: Slack) -> bool:
     """Whether a cache may be had for a full best one; orders spread over those at least half as old."""
     if candidate.pending < best.pending and candidate.age * 2 >= best.age:
         return True
@@ -328,8 +356,9 @@ def _keep_less_busy(sieve: _Sieve, unused: int) -> None:
     tenths = next((factor for limit, factor in _LOAD_FACTORS if unused < limit), None)
     if tenths is not None:
         least = max(_IDLE_RPM, min(candidate.record.rpm for candidate in sieve.left))
-        sieve.keep(lambda c: c.record.rpm * 10 <= least * tenths, lambda c: f"it is busy: {c.record.rpm} requests a minute")
+        sieve.keep(lambda c: c.record.rpm * 10 <= least * tenths, "it is busy", lambda c: f"it is busy: {c.record.rpm} requests a minute")
 
 
-def _mib(size: int) -> str:
+def mib(size: int) -> str:
+    """Units for people."""
     return f"{bytes_of(Units(size)) / (1 << 20):.0f} MiB"
