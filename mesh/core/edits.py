@@ -8,6 +8,7 @@ from typing import Protocol
 
 from mesh.core.errors import Conflict, MeshError, NotHere, Referenced, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.instances import InstanceRecord
 from mesh.core.policy import HOUR
 from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.tries import out_of_tries
@@ -26,6 +27,10 @@ class Transaction(Protocol):
 
     def alias(self, alias: AliasId) -> AliasRecord | None:
         """The alias's record, with what this attempt wrote."""
+        ...
+
+    def instance(self, pod: PodId) -> InstanceRecord | None:
+        """A pod's own record; None if its lease is over. Only pods write them."""
         ...
 
     def put_model(self, model: ModelId, record: ModelRecord | None) -> None:

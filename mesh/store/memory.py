@@ -246,6 +246,11 @@ class _Attempt:
         found: AliasRecord | None = self._get((_ALIASES, alias))
         return found
 
+    def instance(self, pod: PodId) -> InstanceRecord | None:
+        """A pod's own record as this attempt sees it."""
+        found: InstanceRecord | None = self._get((_INSTANCES, pod))
+        return found
+
     def put_model(self, model: ModelId, record: ModelRecord | None) -> None:
         """Writes on commit."""
         self._put((_MODELS, model), record)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mesh.core.edits import Edit, Transaction
 from mesh.core.errors import MeshError, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.instances import InstanceRecord
 from mesh.core.records import AliasRecord, ModelRecord
 
 _ADVICE = "it is so while the registry moves to another store; unset KV_READ_ONLY of all pods when it has moved, then try again"
@@ -44,6 +45,9 @@ class _Watched:
 
     def alias(self, alias: AliasId) -> AliasRecord | None:
         return self._records.alias(alias)
+
+    def instance(self, pod: PodId) -> InstanceRecord | None:
+        return self._records.instance(pod)
 
     def put_model(self, model: ModelId, record: ModelRecord | None) -> None:
         self._models.setdefault(model, self._records.model(model))

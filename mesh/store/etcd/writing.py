@@ -11,10 +11,11 @@ from aetcd import rpc
 from grpc import aio
 
 from mesh.core.errors import Failed, StoreUnavailable
-from mesh.core.ids import AliasId, ModelId
+from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.instances import InstanceRecord
 from mesh.core.records import AliasRecord, ModelRecord
 from mesh.store.etcd.connection import Connection
-from mesh.store.etcd.layout import ALIASES, MODELS, Change, Layout, Raw, Table, encode
+from mesh.store.etcd.layout import ALIASES, INSTANCES, MODELS, Change, Layout, Raw, Table, encode
 from mesh.store.etcd.mirror import Mirror, Version
 from mesh.store.etcd.watching import first_after
 
@@ -41,6 +42,11 @@ class Attempt:
     def alias(self, alias: AliasId) -> AliasRecord | None:
         """The alias's record as this attempt sees it."""
         found: AliasRecord | None = self._get(ALIASES, alias)
+        return found
+
+    def instance(self, pod: PodId) -> InstanceRecord | None:
+        """A pod's own record as this attempt sees it."""
+        found: InstanceRecord | None = self._get(INSTANCES, pod)
         return found
 
     def put_model(self, model: ModelId, record: ModelRecord | None) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mesh.core.edits import Edit
 from mesh.core.errors import MeshError
-from mesh.core.ids import AliasId, ModelId
+from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.instances import InstanceRecord
 from mesh.core.records import AliasRecord, ModelRecord
 
 
@@ -14,12 +15,16 @@ class Tables:
     def __init__(self) -> None:
         self.models: dict[str, ModelRecord] = {}
         self.aliases: dict[str, AliasRecord] = {}
+        self.instances: dict[str, InstanceRecord] = {}
 
     def model(self, model: ModelId) -> ModelRecord | None:
         return self.models.get(model)
 
     def alias(self, alias: AliasId) -> AliasRecord | None:
         return self.aliases.get(alias)
+
+    def instance(self, pod: PodId) -> InstanceRecord | None:
+        return self.instances.get(pod)
 
     def put_model(self, model: ModelId, record: ModelRecord | None) -> None:
         self.models.pop(model, None)
