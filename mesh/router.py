@@ -169,7 +169,9 @@ class Router:
     async def _start(self) -> None:
         settings = self._settings
         models = static.read(settings)
-        metrics = Metrics(read_options(settings.metrics, settings.info_metrics, os.environ))
+        metrics = Metrics(read_options(settings.metrics, settings.info_metrics, os.environ), settings.max_series)
+        await metrics.begin()
+        self._started.push_async_callback(metrics.end)
         await self._open_what_others_watch(metrics)
 
         self._step("waiting for the registry and the model server")
@@ -199,7 +201,7 @@ class Router:
             view = facts.facts_route(lambda: self._pod.facts if self._pod else None)
             probe = probes(settings.bind, settings.probe_port, self._why_not_ready, {facts.PREFIX: view})
             await self._open("probe", probe.start, probe.stop)
-        scrape = metrics_door(metrics, settings.bind)
+        scrape = metrics_door(metrics, settings.bind, log_scrapes=settings.log_scrapes)
         if scrape is not None:
             await self._open("metrics", scrape.start, scrape.stop)
         # Among the first, so that it is among the last to close: hooks hold the runtime until nothing needs it any more.

@@ -191,15 +191,41 @@ class Settings(BaseSettings):
         "MM_AUTO_REGISTER_MODELS_PATH", "MM_AUTO_REGISTER_MODEL_PATH", default=None, meaning="file of the same; both may be given"
     )
 
+    # How many pods are wanted
+    pods_age: Annotated[int, Field(ge=1)] = _env(
+        "MESH_PODS_AGE",
+        default=1_800_000,
+        meaning="more pods are wanted if a full cache keeps a model without a call for less than this",
+        unit="ms",
+    )
+    pods_rpm: Annotated[int, Field(ge=1)] = _env(
+        "MESH_PODS_RPM", default=8_000, meaning="more pods are wanted if each has more calls a minute than this"
+    )
+    pods_calls: Annotated[float, Field(ge=0.01)] = _env(
+        "MESH_PODS_CALLS", default=8.0, meaning="more pods are wanted if more calls than this run on each at a time, on average"
+    )
+    pods_settle: Annotated[int, Field(ge=1)] = _env(
+        "MESH_PODS_SETTLE", default=120_000, meaning="after pods came or went no more are wanted for so long", unit="ms"
+    )
+    pods_calm: Annotated[int, Field(ge=1)] = _env(
+        "MESH_PODS_CALM", default=1_800_000, meaning="one fewer pod is wanted when it would have done for so long", unit="ms"
+    )
+
     # Telemetry
     metrics: str = _env(
         "MM_METRICS",
         default="prometheus:port=2112;scheme=http",
-        meaning="<type>[:p1=v1;p2=v2]: prometheus (port, scheme, per_model_metrics, fq_names) or disabled",
+        meaning="<type>[:p1=v1;p2=v2]: prometheus (port, scheme, per_model_metrics, fq_names), statsd (port, fq_names, legacy) or disabled",
     )
     info_metrics: str = _env(
         "MM_INFO_METRICS", default="", meaning="<name>;label=ENV,...: a constant gauge with labels from the environment"
     )
+    max_series: Annotated[int, Field(ge=1)] = _env(
+        "MESH_MAX_PER_MODEL_SERIES",
+        default=10_000,
+        meaning="series of models with per_model_metrics=true, all histograms together; beyond it the one longest unused goes",
+    )
+    log_scrapes: bool = _env("MM_LOG_PROMETHEUS_REQS", default=False, meaning="a line in the log for each scrape of the metrics")
     log_each_invoke: bool = _env("MM_LOG_EACH_INVOKE", default=False, meaning="a line in the log for each call of the runtime")
     log_request_headers: str = _env(
         "MM_LOG_REQUEST_HEADERS", default="", meaning="JSON: header to log key, added to the lines of its request"

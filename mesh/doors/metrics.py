@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import tempfile
 import zlib
@@ -12,19 +13,30 @@ from mesh.core.errors import Unsupported
 from mesh.doors.http_small import Request, Response, SmallServer
 from mesh.doors.probes import not_found
 from mesh.telemetry.metrics import Metrics
+from mesh.telemetry.options import Options
+
+log = logging.getLogger(__name__)
 
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _GZIP_LEVEL, _GZIP_WINDOW = 1, 31
 """Fast, because the event loop waits for it; 31 is 32 KiB with the header of gzip (zlib manual)."""
 
 
-def metrics_door(metrics: Metrics, bind: str) -> SmallServer | None:
-    """The door that `MM_METRICS` asks for; None if metrics are off. `start` raises `Unsupported` if there can be no https."""
+def metrics_door(metrics: Metrics, bind: str, *, log_scrapes: bool = False) -> SmallServer | None:
+    """The door that `MM_METRICS` asks for; None if it asks for none. `start` raises `Unsupported` if there can be no https.
+
+    Args:
+        metrics: what is told.
+        bind: address.
+        log_scrapes: whether each scrape gets a line in the log (`MM_LOG_PROMETHEUS_REQS`).
+    """
     options = metrics.options
-    if options is None:
+    if not isinstance(options, Options):
         return None
 
     async def answer(request: Request) -> Response:
+        if log_scrapes:
+            log.info("metrics are asked for", extra={"path": request.path, "names": request.query.get("name[]", [])})
         if request.path not in ("/", "/metrics"):
             return not_found(request, "/metrics")
         zipped = _accepts_gzip(request.headers.get("accept-encoding", ""))

@@ -20,6 +20,7 @@ from mesh.pod.census import Census
 from mesh.pod.conductor import Conductor
 from mesh.pod.dynamic import DynamicConfig, refuse_if_disabled
 from mesh.pod.facts import Facts
+from mesh.pod.figures import Figures
 from mesh.pod.hands import RuntimeHands
 from mesh.pod.live_files import LiveFile
 from mesh.pod.loads import Loads
@@ -40,7 +41,7 @@ from mesh.runtime.handshake import Runtime, meet
 from mesh.settings import Settings
 from mesh.store.registry import Registry
 from mesh.telemetry.lag import watch_lag
-from mesh.telemetry.metrics import Gauges, Metrics
+from mesh.telemetry.metrics import Metrics
 from mesh.wire.exchange import Exchange
 
 log = logging.getLogger(__name__)
@@ -177,7 +178,9 @@ def _join(
     )
     _watch_files(settings, living, pod, targets)
     living.tasks.begin(ReferenceKeeper(registry, conductor).keep(), "correcting references")
-    metrics.gauges_from(lambda: _gauges(conductor, census, registry))
+    figures = Figures(metrics, conductor, census, registry)
+    if metrics.options is not None:
+        living.tasks.begin(figures.watch_store(), "counting the time without a store")
     return living
 
 
@@ -231,19 +234,3 @@ def _watch_files(settings: Settings, living: LivingPod, pod: Pod, targets: Targe
             file = LiveFile(path, variable, apply)
             file.load()
             living.tasks.begin(file.watch(), f"watching {variable}")
-
-
-def _gauges(conductor: Conductor, census: Census, registry: Registry) -> Gauges:
-    """The figures of reference 10.2; those of the whole mesh are told by the pod that leads, so that sums over pods are right."""
-    cache, leads = conductor.pod.cache, registry.leads
-    oldest = cache.recency.oldest()
-    return Gauges(
-        lru=oldest.last_used / 1000 if oldest else None,
-        lru_age=max(0.0, (conductor.now() - oldest.last_used) / 1000) if oldest else 0.0,
-        capacity=bytes_of(cache.policy.room),
-        used=bytes_of(cache.space.granted),
-        models=len(cache.current),
-        loaded=census.loaded if leads else None,
-        failed=census.failed if leads else None,
-        managed=census.managed if leads else None,
-    )

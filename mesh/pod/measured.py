@@ -41,6 +41,8 @@ class Measured:
         self._metrics.request_size(self._method, code, self.asked, *about)
         if self.answered is not None:
             self._metrics.response_size(self._method, code, self.answered, *about)
+        if isinstance(error, MeshError):
+            self._metrics.refused(error)
 
 
 class Invoked:

@@ -1,20 +1,28 @@
-"""What the rest of the mesh says when something happened, and the text that Prometheus gets of it."""
+"""What the rest of the mesh says when something happened, for whichever monitoring system is set."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from mesh.core.errors import Code
+from mesh.core.errors import Code, MeshError
 from mesh.telemetry import catalogue as known
-from mesh.telemetry.catalogue import Family, Kind
-from mesh.telemetry.options import Options
-from mesh.telemetry.series import OTHER, Histogram, Key, Labels, head, label_text, sample, selection
+from mesh.telemetry.catalogue import Family
+from mesh.telemetry.options import Options, StatsdOptions
+from mesh.telemetry.prometheus import Prometheus
+from mesh.telemetry.series import Key
+from mesh.telemetry.sinks import Figures, Nowhere, Sink
+from mesh.telemetry.statsd import Statsd
 
 _log = logging.getLogger(__name__)
 _NO_MODELS_LRU = 9223372036854775
 """Of an empty pod: the largest time of Java in seconds, as ModelMesh tells it."""
+MOST_METHODS = 1_000
+"""Methods that are told apart: clients can invent them without end, and what comes after these is told as one."""
+LONGEST_METHOD = 256
+OTHER = "other"
+MOST_SERIES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,35 +52,52 @@ class Metrics:
 
     Args:
         options: None switches metrics off: nothing is kept, nothing is told.
+        most_series: of models that Prometheus gets with `per_model_metrics`, all histograms together.
     """
 
-    def __init__(self, options: Options | None) -> None:
+    def __init__(self, options: Options | StatsdOptions | None, most_series: int = MOST_SERIES) -> None:
         self.options = options
-        self._per_model = options is not None and options.per_model
+        self._per_model = isinstance(options, Options) and options.per_model
         self._full_names = options is not None and options.full_names
         self._gauges: Callable[[], Gauges] | None = None
-        self._counts = dict.fromkeys(known.COUNTERS, 0)
-        self._histograms = {family: self._histogram(family) for family in known.HISTOGRAMS}
-        self._api, self._invoke = self._observer(known.API_REQUEST), self._observer(known.INVOKE_MODEL)
-        self._request, self._response = self._observer(known.REQUEST_SIZE), self._observer(known.RESPONSE_SIZE)
+        self._sources: dict[Family, Callable[[], float | Mapping[str, float] | None]] = {}
+        self._methods: dict[str, str] = {}
+        self._prometheus = Prometheus(options, most_series, self._readings) if isinstance(options, Options) else None
+        self._statsd = Statsd(options, self._readings) if isinstance(options, StatsdOptions) else None
+        self._sink: Sink = self._prometheus or self._statsd or Nowhere()
+        self._observe, self._count = self._sink.observe, self._sink.count
+
+    async def begin(self) -> None:
+        """Opens what sends; Prometheus asks at a door instead."""
+        if self._statsd is not None:
+            await self._statsd.begin()
+
+    async def end(self) -> None:
+        """Sends what is held."""
+        if self._statsd is not None:
+            await self._statsd.end()
 
     # Calls; `method` is pkg.Service/Method, `model` the concrete model, `alias` the name it was called by
 
     def api_request(self, method: str, code: Code, ms: float, model: str = "", alias: str = "") -> None:
         """A call that came through a door of this pod has ended."""
-        self._api((method, code.value, model, alias) if self._per_model else (method, code.value), ms)
+        self._observe(known.API_REQUEST, self._call(method, code, model, alias), ms)
 
     def invoke(self, method: str, code: Code, ms: float, model: str = "", alias: str = "") -> None:
         """This pod's runtime has answered."""
-        self._invoke((method, code.value, model, alias) if self._per_model else (method, code.value), ms)
+        self._observe(known.INVOKE_MODEL, self._call(method, code, model, alias), ms)
 
     def request_size(self, method: str, code: Code, size: int, model: str = "", alias: str = "") -> None:
         """The request message of such a call had this many bytes."""
-        self._request((method, code.value, model, alias) if self._per_model else (method, code.value), size)
+        self._observe(known.REQUEST_SIZE, self._call(method, code, model, alias), size)
 
     def response_size(self, method: str, code: Code, size: int, model: str = "", alias: str = "") -> None:
         """The response message of such a call had this many bytes."""
-        self._response((method, code.value, model, alias) if self._per_model else (method, code.value), size)
+        self._observe(known.RESPONSE_SIZE, self._call(method, code, model, alias), size)
+
+    def refused(self, error: MeshError) -> None:
+        """A call that came through a door of this pod ended with an error of the mesh, not with a status of the runtime."""
+        self._count(known.REFUSALS, (error.label,), 1)
 
     # Models
 
@@ -86,7 +111,7 @@ class Metrics:
 
     def load_failed(self) -> None:
         """The runtime has failed to load a model."""
-        self._count(known.LOAD_FAILURE)
+        self._count(known.LOAD_FAILURE, (), 1)
 
     def unload(self, ms: float, model: str = "") -> None:
         """The runtime has unloaded a model."""
@@ -94,11 +119,11 @@ class Metrics:
 
     def unload_attempt_failed(self) -> None:
         """The runtime has failed to unload a model; it may be tried again."""
-        self._count(known.UNLOAD_ATTEMPT_FAILURE)
+        self._count(known.UNLOAD_ATTEMPT_FAILURE, (), 1)
 
     def unload_failed(self) -> None:
         """An unload is given up."""
-        self._count(known.UNLOAD_FAILURE)
+        self._count(known.UNLOAD_FAILURE, (), 1)
 
     def queue_delay(self, ms: float, model: str = "") -> None:
         """A call has waited for its turn on a copy."""
@@ -124,30 +149,44 @@ class Metrics:
 
     def loop_lag(self, ms: float) -> None:
         """The event loop ran something this late."""
-        if self.options:
-            self._histograms[known.LOOP_LAG].observe((), ms)
+        self._observe(known.LOOP_LAG, (), ms)
+
+    def count(self, family: Family, by: float = 1, *labels: str) -> None:
+        """Raises a counter of the catalogue; `labels` are the values of its labels."""
+        self._count(family, labels, by)
 
     def gauges_from(self, source: Callable[[], Gauges]) -> None:
         """Asks `source` at each scrape; until this is called, and if it fails, there are no gauges."""
         self._gauges = source
 
-    # What Prometheus gets
+    def read(self, family: Family, source: Callable[[], float | Mapping[str, float] | None]) -> None:
+        """Asks `source` at each scrape for a gauge, or for a counter that somebody else keeps.
+
+        Args:
+            family: of the catalogue.
+            source: its value; values by label if it has one; None tells nothing, as of what only the leader knows.
+        """
+        self._sources[family] = source
+
+    # What is told
 
     def exposition(self, names: Collection[str] = ()) -> Iterator[str]:
-        """The text in pieces of a millisecond or less, whole families after another; `names` keeps those families or samples only."""
-        if self.options is None:
-            return
-        for family, histogram in self._histograms.items():
-            yield from histogram.write(selection(family, names))
-        values: dict[Family, float] = {**self._counts, **self._gauge_values()}
-        for family, value in values.items():
-            if selection(family, names)(family.name):
-                yield head(family) + sample(family.name, "", value)
-        if self.options.info:
-            name, labels = self.options.info
-            family = Family(name, Kind.GAUGE, "what this deployment is")
-            if selection(family, names)(name):
-                yield head(family) + sample(name, label_text(labels), 1)
+        """What Prometheus gets, in pieces of a millisecond or less; `names` keeps those families or samples only."""
+        return self._prometheus.exposition(names) if self._prometheus is not None else iter(())
+
+    def _readings(self) -> Mapping[Family, Figures]:
+        values: dict[Family, Figures] = {family: {(): value} for family, value in self._gauge_values().items()}
+        for family, source in self._sources.items():
+            try:
+                value = source()
+            except Exception:
+                _log.exception("%s is left out of a scrape", family.name)
+                continue
+            if isinstance(value, Mapping):
+                values[family] = {(label,): one for label, one in value.items()}
+            elif value is not None:
+                values[family] = {(): value}
+        return values
 
     def _gauge_values(self) -> dict[Family, float]:
         if self._gauges is None:
@@ -171,34 +210,16 @@ class Metrics:
         return {family: value for family, value in values.items() if value is not None}
 
     def _of_model(self, family: Family, model: str, value: float) -> None:
-        if self.options:
-            self._histograms[family].observe((model,) if self._per_model else (), value)
+        self._observe(family, (model,) if self._per_model else (), value)
 
-    def _count(self, family: Family) -> None:
-        self._counts[family] += 1
+    def _call(self, method: str, code: Code, model: str, alias: str) -> Key:
+        told = self._methods.get(method) or self._told(method)
+        return (told, code.value, model, alias) if self._per_model else (told, code.value)
 
-    def _observer(self, family: Family) -> Callable[[Key, float], None]:
-        return self._histograms[family].observe if self.options else _ignore
-
-    def _histogram(self, family: Family) -> Histogram:
-        if family.labels:
-            return Histogram(family, self._call_labels, lambda key: (OTHER, *key[1:2], *("" for _ in key[2:])))
-        histogram = Histogram(family, _model_labels, lambda key: tuple("" for _ in key))
-        if not (self._per_model and family.per_model):
-            histogram.series(())  # Without labels it is there from the start, at zero.
-        return histogram
-
-    def _call_labels(self, key: Key) -> Labels:
-        method, code, *models = key
-        method = str(method).removeprefix("/")
-        short = method if self._full_names else method.rpartition("/")[2]
-        labels = zip((*known.CALL_LABELS, *known.MODEL_LABELS), (short, Code(code).name, *map(str, models)), strict=False)
-        return tuple(labels)
-
-
-def _model_labels(key: Key) -> Labels:
-    return tuple(zip(known.MODEL_LABELS, (str(key[0]), ""), strict=True)) if key else ()
-
-
-def _ignore(_key: Key, _value: float) -> None:
-    """Metrics are off."""
+    def _told(self, method: str) -> str:
+        """A method as a label."""
+        if len(self._methods) >= MOST_METHODS or len(method) > LONGEST_METHOD:
+            return OTHER
+        full = method.removeprefix("/")
+        told = self._methods[method] = full if self._full_names else full.rpartition("/")[2]
+        return told

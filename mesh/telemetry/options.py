@@ -17,7 +17,6 @@ _SYNTAX = re.compile(r"[A-Za-z]+(:[^:;=]+=[^;=]+(;[^:;=]+=[^;=]+)*;?)?")
 _INFO_SYNTAX = re.compile(r"(?P<name>[a-z_:]+);(?P<labels>[A-Za-z_]\w*=\w+(,[A-Za-z_]\w*=\w+)*)", re.ASCII)
 _NO_EFFECT = ("mem_detail",)
 """About the memory of the Java machine: taken, because deployments have it, and without meaning here."""
-_MOST_INFO_LABELS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +38,26 @@ class Options:
     info: tuple[str, tuple[tuple[str, str], ...]] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StatsdOptions:
+    """How StatsD gets the metrics of this pod.
+
+    Attributes:
+        port: of the StatsD server on this machine, UDP.
+        full_names: methods with package and service instead of the bare name.
+        legacy: the names of before there was Prometheus.
+    """
+
+    port: int = 8126
+    full_names: bool = False
+    legacy: bool = False
+
+
 class _Unusable(Exception):
     """A well-formed setting that cannot be followed: metrics are off, the process goes on."""
 
 
-def read_options(metrics: str, info: str, environ: Mapping[str, str]) -> Options | None:
+def read_options(metrics: str, info: str, environ: Mapping[str, str]) -> Options | StatsdOptions | None:
     """Reads `MM_METRICS` and `MM_INFO_METRICS`, the latter's values from `environ`.
 
     None means that metrics are off: by wish, or because of a type, parameter or value that is unknown, which is logged as an error.
@@ -58,13 +72,14 @@ def read_options(metrics: str, info: str, environ: Mapping[str, str]) -> Options
     try:
         if kind == "disabled":
             return None
-        if kind == "statsd":
-            raise _Unusable("statsd is not supported; use prometheus:port=2112;scheme=http")
-        if kind != "prometheus":
-            raise _Unusable(f"there is no type {kind}; use prometheus or disabled")
-        if constant and len(constant[1]) > _MOST_INFO_LABELS:
-            raise _Unusable(f"MM_INFO_METRICS={info} has more than {_MOST_INFO_LABELS} labels")
-        return _prometheus(dict(pair.split("=", 1) for pair in rest.split(";") if pair), constant)
+        parameters = dict(pair.split("=", 1) for pair in rest.split(";") if pair)
+        if kind == "prometheus":
+            return _prometheus(parameters, constant)
+        if kind != "statsd":
+            raise _Unusable(f"there is no type {kind}; use prometheus, statsd or disabled")
+        if constant:
+            _log.warning("MM_INFO_METRICS has no effect: only Prometheus gets the constant gauge, and MM_METRICS=%s", metrics)
+        return _statsd(parameters)
     except _Unusable as fault:
         _log.error("metrics are disabled, for MM_METRICS=%s: %s", metrics, fault)
         return None
@@ -74,15 +89,32 @@ def _prometheus(parameters: dict[str, str], info: tuple[str, tuple[tuple[str, st
     for name in _NO_EFFECT:
         if parameters.pop(name, None) is not None:
             _log.info("parameter %s of MM_METRICS has no effect", name)
-    port, scheme = parameters.pop("port", "2112"), parameters.pop("scheme", "https")
+    port, scheme = _port(parameters, "2112"), parameters.pop("scheme", "https")
     per_model, full_names = _truth(parameters, "per_model_metrics"), _truth(parameters, "fq_names")
-    if parameters:
-        raise _Unusable(f"there is no parameter {', '.join(parameters)}; known are port, scheme, per_model_metrics and fq_names")
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise _Unusable(f"port={port} is not a number from 0 to 65535")
+    _refuse(parameters, "port, scheme, per_model_metrics and fq_names")
     if scheme not in ("http", "https"):
         raise _Unusable(f"scheme={scheme} is neither http nor https")
-    return Options(int(port), cast(Scheme, scheme), per_model, full_names, info)
+    return Options(port, cast(Scheme, scheme), per_model, full_names, info)
+
+
+def _statsd(parameters: dict[str, str]) -> StatsdOptions:
+    port, full_names, legacy = _port(parameters, "8126"), _truth(parameters, "fq_names"), _truth(parameters, "legacy")
+    _refuse(parameters, "port, fq_names and legacy")
+    if port == 0:
+        raise _Unusable("port=0 is no port of a StatsD server")
+    return StatsdOptions(port, full_names, legacy)
+
+
+def _refuse(unknown: dict[str, str], known: str) -> None:
+    if unknown:
+        raise _Unusable(f"there is no parameter {', '.join(unknown)}; known are {known}")
+
+
+def _port(parameters: dict[str, str], default: str) -> int:
+    port = parameters.pop("port", default)
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise _Unusable(f"port={port} is not a number from 0 to 65535")
+    return int(port)
 
 
 def _truth(parameters: dict[str, str], name: str) -> bool:

@@ -6,18 +6,55 @@ observation is one look-up in a dictionary and one in a list of bounds.
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from mesh.telemetry.catalogue import Family
 
-MOST_SERIES = 20_000
-"""Of one histogram. Clients can invent names without end; what comes after this many counts in one series for each code."""
-OTHER = "other"
+_log = logging.getLogger(__name__)
+
 _SERIES_A_PIECE = 32
 
 Key = tuple[str | int, ...]
 Labels = tuple[tuple[str, str], ...]
+
+
+class Bound:
+    """The most series of models that a pod tells: beyond it, the one that is longest unused goes.
+
+    A series that comes back begins at zero, which Prometheus takes for a restart: rates stay right.
+
+    Args:
+        most: series of all histograms together.
+
+    Attributes:
+        dropped: series that went, ever.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._order: OrderedDict[tuple[Histogram, Key], None] = OrderedDict()
+        self.dropped = 0
+
+    def used(self, histogram: Histogram, key: Key) -> None:
+        """A series that is there has got a value."""
+        self._order.move_to_end((histogram, key))
+
+    def added(self, histogram: Histogram, key: Key) -> None:
+        """A series is new."""
+        if len(self._order) >= self._most:
+            (other, oldest), _ = self._order.popitem(last=False)
+            other.drop(oldest)
+            if not self.dropped:
+                _log.warning(
+                    "there are more than %d series of models: from now on the one that is longest unused goes for each new one; "
+                    "raise MESH_MAX_PER_MODEL_SERIES or switch per_model_metrics of MM_METRICS off",
+                    self._most,
+                )
+            self.dropped += 1
+        self._order[histogram, key] = None
 
 
 class Histogram:
@@ -25,33 +62,38 @@ class Histogram:
 
     Args:
         family: name and buckets.
-        label: turns a key that is seen for the first time into the labels of its series. Two keys may have the same labels.
-        overflow: the key that counts in place of another one once there are `MOST_SERIES`.
+        label: turns a key that is seen for the first time into the labels of its series; no two keys have the same.
+        bound: says which series go; None keeps all.
     """
 
-    def __init__(self, family: Family, label: Callable[[Key], Labels], overflow: Callable[[Key], Key]) -> None:
-        self._family, self._label, self._overflow = family, label, overflow
+    def __init__(self, family: Family, label: Callable[[Key], Labels], bound: Bound | None = None) -> None:
+        self._family, self._label, self._bound = family, label, bound
         self._bounds = tuple(map(float, family.buckets))
         self._ends = [*(f'le="{_number(bound)}"' for bound in self._bounds), 'le="+Inf"']
         self._by_key: dict[Key, list[float]] = {}
-        self._by_labels: dict[Labels, list[float]] = {}
+        self._texts: dict[Key, str] = {}
 
     def observe(self, key: Key, value: float) -> None:
         """Counts `value`, in the unit of the family's name."""
         series = self._by_key.get(key)
         if series is None:
             series = self.series(key)
+        elif self._bound is not None:
+            self._bound.used(self, key)
         series[bisect_left(self._bounds, value)] += 1
         series[-1] += value
 
     def series(self, key: Key) -> list[float]:
-        """The series of `key`, made if need be: how many observations each bucket alone has, and last the sum of all."""
-        full = len(self._by_key) >= MOST_SERIES
-        labels = self._label(self._overflow(key) if full else key)
-        series = self._by_labels.setdefault(labels, [0.0] * (len(self._ends) + 1))
-        if not full:
-            self._by_key[key] = series
+        """The series of a new key: how many observations each bucket alone has, and last the sum of all."""
+        if self._bound is not None:
+            self._bound.added(self, key)
+        self._texts[key] = label_text(self._label(key))
+        series = self._by_key[key] = [0.0] * (len(self._ends) + 1)
         return series
+
+    def drop(self, key: Key) -> None:
+        """Forgets a series."""
+        del self._by_key[key], self._texts[key]
 
     def write(self, wanted: Callable[[str], bool]) -> Iterator[str]:
         """The family in pieces; `wanted` is asked for each name of a sample."""
@@ -61,15 +103,15 @@ class Histogram:
         if not any(flags):
             return
         yield head(self._family)
-        found = list(self._by_labels.items())  # Series may be added between two pieces.
+        # Series may come and go between two pieces.
+        found = [(self._texts[key], series) for key, series in self._by_key.items()]
         for start in range(0, len(found), _SERIES_A_PIECE):
             lines: list[str] = []
-            for labels, series in found[start : start + _SERIES_A_PIECE]:
-                self._write_series(lines, labels, series, names, flags)
+            for text, series in found[start : start + _SERIES_A_PIECE]:
+                self._write_series(lines, text, series, names, flags)
             yield "".join(lines)
 
-    def _write_series(self, lines: list[str], labels: Labels, series: list[float], names: tuple[str, ...], flags: tuple[bool, ...]) -> None:
-        text = label_text(labels)
+    def _write_series(self, lines: list[str], text: str, series: list[float], names: tuple[str, ...], flags: tuple[bool, ...]) -> None:
         so_far = 0.0
         for end, count in zip(self._ends, series, strict=False):
             so_far += count
@@ -80,9 +122,10 @@ class Histogram:
                 lines.append(sample(name, text, value))
 
 
-def head(family: Family) -> str:
-    """The two lines before a family's samples."""
-    return f"# HELP {family.name} {family.meaning}\n# TYPE {family.name} {family.kind.value}\n"
+def head(family: Family, name: str = "") -> str:
+    """The two lines before a family's samples, or those of its other name."""
+    name = name or family.name
+    return f"# HELP {name} {family.meaning}\n# TYPE {name} {family.kind.value}\n"
 
 
 def sample(name: str, labels: str, value: float) -> str:

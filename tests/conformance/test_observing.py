@@ -28,6 +28,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         "DEPLOYMENT": "dev",
         "SLOT": "blue",
         "MM_LOG_EACH_INVOKE": "true",
+        "MM_LOG_PROMETHEUS_REQS": "true",
         "MM_LOG_REQUEST_HEADERS": json.dumps(HEADERS),
     }
     with a_mesh(tmp_path_factory.mktemp("observing"), environment=environment) as mesh:
@@ -88,7 +89,6 @@ def test_names_and_labels_are_modelmesh_s(mesh: Mesh, model: str) -> None:
     client.register(f"{model}-broken", "FAILALWAYS_broken", load=True, sync=True)
     until(lambda: value(mesh, "modelmesh_unloadmodel_milliseconds_count", modelId=model, vModelId="") == 1)
     samples = parsed(mesh.router.scrape())
-    names = {name for name, _ in samples}
     of_calls = frozenset({"method", "code", "modelId", "vModelId"})
     for name in ("api_request_milliseconds", "invoke_model_milliseconds", "request_size_bytes", "response_size_bytes"):
         assert labels_of(samples, f"modelmesh_{name}_count") == {of_calls}
@@ -96,8 +96,8 @@ def test_names_and_labels_are_modelmesh_s(mesh: Mesh, model: str) -> None:
     for name in ("cache_miss", "loadmodel", "unloadmodel", "loading_queue_delay", "model_sizing"):
         assert labels_of(samples, f"modelmesh_{name}_milliseconds_sum") == {frozenset({"modelId", "vModelId"})}
     for name in ("modelmesh_loadmodel_failure", "modelmesh_unloadmodel_failure", "modelmesh_unloadmodel_attempt_failure"):
-        assert labels_of(samples, name) == {frozenset()}
-        assert f"{name}_total" not in names
+        assert labels_of(samples, name) == labels_of(samples, f"{name}_total") == {frozenset()}
+        assert samples[name, frozenset()] == samples[f"{name}_total", frozenset()]
     for name in ("models_loaded_total", "models_with_failure_total", "models_managed_total", "instance_lru_seconds",
                  "instance_lru_age_seconds", "instance_capacity_bytes", "instance_used_bytes", "instance_used_bps",
                  "instance_models_total"):  # fmt: skip
@@ -118,6 +118,19 @@ def test_the_pod_s_gauges_follow_its_models(mesh: Mesh, model: str) -> None:
 
 def test_an_info_metric_has_its_labels(mesh: Mesh) -> None:
     assert value(mesh, "assistant_deployment_info:relabel", deployment="dev", slot="blue") == 1
+
+
+def test_calls_that_the_mesh_itself_refuses_are_counted_by_class(mesh: Mesh, model: str) -> None:
+    before = value(mesh, "mesh_refusals_total", **{"class": "unknown"}) or 0
+    with pytest.raises(RpcError):
+        mesh.client.predict(f"{model}-nobody-registered")
+    until(lambda: value(mesh, "mesh_refusals_total", **{"class": "unknown"}) == before + 1)
+
+
+def test_scrapes_are_in_the_log_and_may_ask_for_names(mesh: Mesh) -> None:
+    text = mesh.router.scrape("/?name[]=modelmesh_instance_models_total&name[]=modelmesh_loadmodel_milliseconds_count")
+    assert {name for name, _ in parsed(text)} == {"modelmesh_instance_models_total", "modelmesh_loadmodel_milliseconds_count"}
+    until(lambda: '"names": ["modelmesh_instance_models_total"' in mesh.router.process.output(), "the line about the scrape")
 
 
 def test_a_refused_unload_is_counted(mesh: Mesh, runtime: RuntimeProcess, model: str) -> None:

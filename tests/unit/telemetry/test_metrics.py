@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from mesh.core.errors import Code
-from mesh.telemetry import catalogue, series
+from mesh.core.errors import Code, Overloaded
+from mesh.telemetry import catalogue
+from mesh.telemetry import metrics as facade
 from mesh.telemetry.catalogue import Kind
 from mesh.telemetry.lag import watch_lag
 from mesh.telemetry.metrics import Gauges, Metrics
@@ -30,11 +31,12 @@ def text_of(metrics: Metrics, *names: str) -> str:
 
 def samples(metrics: Metrics, *names: str) -> dict[tuple[str, Labels], float]:
     """Every line as Prometheus reads it. The parser gives counters the suffix of OpenMetrics; the lines themselves have none."""
-    found = {}
+    found: dict[tuple[str, Labels], float] = {}
     for family in text_string_to_metric_families(text_of(metrics, *names)):
         for sample in family.samples:
             key = (sample.name, frozenset(sample.labels.items()))
-            assert key not in found
+            # The two spellings of a counter are one for the parser.
+            assert found.get(key, sample.value) == sample.value
             found[key] = sample.value
     return found
 
@@ -88,19 +90,55 @@ def test_models_and_aliases_are_labels_on_request() -> None:
     }
 
 
-def test_names_of_methods_without_end_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(series, "MOST_SERIES", 3)
-    metrics = Metrics(Options(per_model=True))
+def test_methods_without_end_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facade, "MOST_METHODS", 3)
+    metrics = Metrics(Options())
     for number in range(10):
-        metrics.api_request(f"a.A/{number}", Code.OK, 1, f"m{number}", "a")
-        metrics.load(1, f"m{number}")
-    name, load = "modelmesh_api_request_milliseconds_count", "modelmesh_loadmodel_milliseconds_count"
-    assert samples(metrics, name, load) == {
-        **{(name, labels(method=str(n), code="OK", modelId=f"m{n}", vModelId="a")): 1 for n in range(3)},
-        (name, labels(method="other", code="OK", modelId="", vModelId="")): 7,
-        **{(load, labels(modelId=f"m{n}", vModelId="")): 1 for n in range(3)},
-        (load, labels(modelId="", vModelId="")): 7,
+        metrics.api_request(f"a.A/{number}", Code.OK, 1)
+    metrics.api_request("a.A/" + 300 * "x", Code.OK, 1)
+    name = "modelmesh_api_request_milliseconds_count"
+    assert samples(metrics, name) == {
+        **{(name, labels(method=str(n), code="OK")): 1 for n in range(3)},
+        (name, labels(method="other", code="OK")): 8,
     }
+
+
+def test_beyond_the_bound_the_series_of_models_that_are_longest_unused_go(caplog: pytest.LogCaptureFixture) -> None:
+    metrics = Metrics(Options(per_model=True), most_series=4)
+    for model in "abc":
+        metrics.load(1, model)
+    metrics.invoke(INFER, Code.OK, 1, "a")
+    metrics.load(2, "a")
+    for model in "de":
+        metrics.load(1, model)
+    count, dropped = "modelmesh_loadmodel_milliseconds_count", "mesh_series_dropped_total"
+    assert samples(metrics, count, dropped) == {
+        (dropped, labels()): 2,
+        (count, labels(modelId="a", vModelId="")): 2,
+        (count, labels(modelId="d", vModelId="")): 1,
+        (count, labels(modelId="e", vModelId="")): 1,
+    }
+    metrics.load(1, "b")
+    assert samples(metrics, count)[count, labels(modelId="b", vModelId="")] == 1, "what comes back begins anew"
+    (warning,) = caplog.records
+    assert "more than 4 series of models" in warning.getMessage()
+    assert "MESH_MAX_PER_MODEL_SERIES" in warning.getMessage()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans()), max_size=60), st.integers(1, 8))
+def test_no_more_series_than_the_bound_and_each_counts_since_it_came(happenings: list[tuple[str, bool]], most: int) -> None:
+    metrics = Metrics(Options(per_model=True), most_series=most)
+    expected: dict[tuple[str, str], int] = {}
+    load, unload = "modelmesh_loadmodel_milliseconds_count", "modelmesh_unloadmodel_milliseconds_count"
+    for model, loaded in happenings:
+        key = (load if loaded else unload, model)
+        before = expected.pop(key, 0)
+        if not before and len(expected) == most:
+            del expected[next(iter(expected))]
+        expected[key] = before + 1
+        (metrics.load if loaded else metrics.unload)(1, model)
+    found = samples(metrics, load, unload)
+    assert {(name, dict(pairs)["modelId"]): value for (name, pairs), value in found.items()} == expected
 
 
 @given(st.text(), st.text(st.characters(exclude_categories=["Cs"])))
@@ -145,7 +183,8 @@ def test_each_happening_has_its_metric() -> None:
         "modelmesh_loaded_model_size_bytes_sum": 18,
         "mesh_loop_lag_milliseconds_sum": 19,
     }
-    assert "\nmodelmesh_loadmodel_failure 1.0\n" in text_of(metrics)
+    for name in ("modelmesh_loadmodel_failure", "modelmesh_loadmodel_failure_total"):
+        assert f"\n# TYPE {name} counter\n{name} 1.0\n" in text_of(metrics)
     assert "\nmodelmesh_unloadmodel_failure 2.0\n" in text_of(metrics)
     assert "\nmodelmesh_unloadmodel_attempt_failure 3.0\n" in text_of(metrics)
 
@@ -212,6 +251,25 @@ def test_a_source_of_gauges_that_fails_costs_the_gauges_only(caplog: pytest.LogC
     assert "the gauges are left out" in caplog.text
 
 
+def test_what_others_keep_is_read_at_each_scrape(caplog: pytest.LogCaptureFixture) -> None:
+    metrics, kept = Metrics(Options()), {"overloaded": 1.0}
+    metrics.read(catalogue.REFUSALS, lambda: kept)
+    metrics.read(catalogue.UNREGISTERED, lambda: None)
+    metrics.read(catalogue.OUTAGE, lambda: 1 // 0)
+    name = "mesh_refusals_total"
+    assert samples(metrics, name, "mesh_unregistered_copies") == {(name, labels(**{"class": "overloaded"})): 1}
+    kept["unknown"] = 2
+    assert samples(metrics, name) == {(name, labels(**{"class": "overloaded"})): 1, (name, labels(**{"class": "unknown"})): 2}
+    assert "mesh_store_outage_seconds_total is left out" in caplog.text
+
+
+def test_errors_of_the_mesh_are_counted_by_class() -> None:
+    metrics = Metrics(Options())
+    metrics.refused(Overloaded("full"))
+    metrics.refused(Overloaded("full"))
+    assert samples(metrics, "mesh_refusals_total") == {("mesh_refusals_total", labels(**{"class": Overloaded.label})): 2}
+
+
 def test_the_constant_gauge_is_one() -> None:
     metrics = Metrics(Options(info=("deployment_info:relabel", (("slot", 'a"b'), ("zone", "")))))
     assert samples(metrics, "deployment_info:relabel") == {("deployment_info:relabel", labels(slot='a"b', zone="")): 1}
@@ -234,10 +292,11 @@ def test_asking_for_a_family_or_for_one_of_its_samples() -> None:
     assert {name for name, _ in samples(metrics, "modelmesh_loadmodel_milliseconds")} == {
         f"modelmesh_loadmodel_milliseconds_{part}" for part in ("bucket", "count", "sum")
     }
-    assert {name for name, _ in samples(metrics, "modelmesh_loadmodel_milliseconds_sum", "modelmesh_loadmodel_failure")} == {
-        "modelmesh_loadmodel_milliseconds_sum",
-        "modelmesh_loadmodel_failure_total",
-    }
+    lines = text_of(metrics, "modelmesh_loadmodel_milliseconds_sum", "modelmesh_loadmodel_failure").splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        "modelmesh_loadmodel_milliseconds_sum 0.0",
+        "modelmesh_loadmodel_failure 0.0",
+    ]
     assert samples(metrics, "no_such_metric") == {}
 
 
@@ -248,6 +307,7 @@ def test_switched_off_nothing_is_kept_and_nothing_is_told() -> None:
     metrics.load_failed()
     metrics.loop_lag(1)
     metrics.gauges_from(lambda: pytest.fail("nobody asks"))
+    metrics.refused(Overloaded("full"))
     assert text_of(metrics) == ""
 
 
@@ -267,10 +327,11 @@ def test_series_may_be_added_while_a_scrape_is_written() -> None:
 
 def test_the_reference_page_has_every_metric_as_it_is() -> None:
     page = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")]
-    assert [(row[0].strip("`"), row[1], row[2], row[3]) for row in rows] == [
+    table = page[page.index("| name | type |") : page.index("Buckets of milliseconds")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| `")]
+    assert [(row[0].replace("`", ""), row[1], row[2], row[3]) for row in rows] == [
         (
-            family.name,
+            ", ".join(filter(None, (family.name, family.also))),
             family.kind.value,
             ", ".join([*family.labels, *(["[modelId, vModelId]"] if family.per_model else [])]),
             family.meaning,
@@ -278,3 +339,12 @@ def test_the_reference_page_has_every_metric_as_it_is() -> None:
         for family in catalogue.ALL
     ]
     assert all(len(family.buckets) > 0 for family in catalogue.ALL if family.kind is Kind.HISTOGRAM)
+
+
+def test_the_reference_page_has_what_statsd_gets() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+    told = [family for family in catalogue.ALL if family.statsd is not None]
+    legacy = re.findall(r"^\| `(\w+)` \| `model-mesh\.([\w-]*?)(?:METHOD.*?)?`", page, re.MULTILINE)
+    assert legacy == [(family.name, family.statsd.legacy) for family in told if family.statsd]
+    counts = re.findall(r"^\| `(\w+)_statsd` \| `(\w+)_statsd`", page, re.MULTILINE)
+    assert counts == [(family.statsd.count, family.name) for family in (*catalogue.HISTOGRAMS,) if family.statsd and family.statsd.count]

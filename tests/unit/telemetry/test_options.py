@@ -8,10 +8,10 @@ import re
 import pytest
 
 from mesh.core.errors import Malformed
-from mesh.telemetry.options import Options, read_options
+from mesh.telemetry.options import Options, StatsdOptions, read_options
 
 
-def read(metrics: str, info: str = "", environ: dict[str, str] | None = None) -> Options | None:
+def read(metrics: str, info: str = "", environ: dict[str, str] | None = None) -> Options | StatsdOptions | None:
     return read_options(metrics, info, environ or {})
 
 
@@ -23,9 +23,11 @@ def read(metrics: str, info: str = "", environ: dict[str, str] | None = None) ->
         ("prometheus:port=0;scheme=https;", Options(0, "https")),
         ("prometheus:per_model_metrics=False;fq_names=TRUE", Options(2112, "https", False, True)),
         ("prometheus:mem_detail=none;port=1", Options(1, "https")),
+        ("statsd", StatsdOptions(8126, False, False)),
+        ("statsd:port=9125;fq_names=true;legacy=True", StatsdOptions(9125, True, True)),
     ],
 )
-def test_prometheus_with_its_parameters(text: str, options: Options) -> None:
+def test_types_with_their_parameters(text: str, options: Options | StatsdOptions) -> None:
     assert read(text) == options
 
 
@@ -37,8 +39,10 @@ def test_disabled_is_a_wish_and_no_error(caplog: pytest.LogCaptureFixture) -> No
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("statsd", "statsd is not supported; use prometheus"),
-        ("statsd:port=8126;legacy=true", "statsd is not supported"),
+        ("statsd:scheme=http", "there is no parameter scheme; known are port, fq_names and legacy"),
+        ("statsd:port=0", "port=0 is no port of a StatsD server"),
+        ("statsd:port=65536", "port=65536 is not a number"),
+        ("statsd:legacy=1", "legacy=1 is neither"),
         ("influx:port=1", "there is no type influx"),
         ("prometheus:prot=1;port=2", "there is no parameter prot; known are port, scheme, per_model_metrics and fq_names"),
         ("prometheus:port=x", "port=x is not a number"),
@@ -70,7 +74,7 @@ def test_what_has_not_the_form_of_the_setting_is_refused(text: str) -> None:
 
 def test_the_constant_gauge_takes_its_labels_from_the_environment() -> None:
     options = read("prometheus", "assistant_deployment_info:relabel;deployment=DEPLOY,slot=SLOT", {"DEPLOY": "d1", "SLOT": ""})
-    assert options is not None
+    assert isinstance(options, Options)
     assert options.info == ("assistant_deployment_info:relabel", (("deployment", "d1"), ("slot", "")))
 
 
@@ -92,8 +96,12 @@ def test_a_label_twice_is_refused() -> None:
         read("prometheus", "info;a=B,a=B", {"B": "b"})
 
 
-def test_more_than_four_labels_switch_metrics_off(caplog: pytest.LogCaptureFixture) -> None:
-    four = ",".join(f"{label}=B" for label in "abcd")
-    assert read("prometheus", f"info;{four}", {"B": "b"}) is not None
-    assert read("prometheus", f"info;{four},e=B", {"B": "b"}) is None
-    assert "more than 4 labels" in caplog.text
+def test_there_may_be_many_labels() -> None:
+    options = read("prometheus", "info;" + ",".join(f"{label}=B" for label in "abcdefgh"), {"B": "b"})
+    assert isinstance(options, Options)
+    assert options.info == ("info", tuple((label, "b") for label in "abcdefgh"))
+
+
+def test_statsd_has_no_constant_gauge_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    assert read("statsd", "info;a=B", {"B": "b"}) == StatsdOptions()
+    assert "MM_INFO_METRICS has no effect" in caplog.text
