@@ -30,6 +30,7 @@ class Kind(Enum):
     SCALE_DOWN = "scale-down"
     RETRY = "retry"
     REFUSAL = "refusal"
+    REPAIR = "repair"
 
 
 class Candidate(NamedTuple):
