@@ -93,6 +93,7 @@ def test_client_authentication_is_read_in_any_case(text: str, meant: str, monkey
 @pytest.mark.parametrize(
     ("name", "instance"),
     [("modelmesh-serving-mlserver-1.x-5f8b7d9c4-x2k9p", "5f8b7d9c4-x2k9p"[-12:]), ("short", "short"), ("", f"pod-{os.getpid()}")],
+    ids=["long", "short", "none"],
 )
 def test_an_instance_is_named_by_the_end_of_its_pods_name(name: str, instance: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WKUBE_POD_NAME", name)
