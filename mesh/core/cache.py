@@ -290,11 +290,11 @@ class Cache:
             f"take {bytes_of(weight)} of {bytes_of(self.policy.room)} bytes and are not evicted; unpin some, or add pods"
         )
 
-    def evict(self, victim: Copy, for_model: ModelId) -> None:
-        """Displaces a copy by another model's."""
+    def evict(self, victim: Copy, for_model: ModelId, *, grown: bool = False) -> None:
+        """Displaces a copy by another model's, which is to be loaded here or has grown."""
         age = Millis(max(0, self.now - victim.last_used))
         self._note_eviction(victim, for_model, age)
-        self.order(NoteEviction(victim.id.model, age))
+        self.order(NoteEviction(victim.id.model, age, grown))
         self.deregister(victim)
         self.retire(victim, f"evicted for {for_model}, last used {age} ms ago")
 
@@ -315,7 +315,7 @@ class Cache:
             if victim is None:
                 self.stories.tell(grown.id.model, self.now, f"larger than all there is: {self.space.granted} of {self.policy.room} units")
                 return
-            self.evict(victim, grown.id.model)
+            self.evict(victim, grown.id.model, grown=True)
 
     # Records
 

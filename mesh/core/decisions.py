@@ -131,6 +131,8 @@ class Decisions:
         self._heavy: dict[int, _Entry] = {}
         self._held = 0
         self._count = 0
+        self.noted = dict.fromkeys(Kind, 0)
+        """How many decisions of each kind were written down, ever."""
 
     def __iter__(self) -> Iterator[Decision]:
         return (entry.decision for entry in merge(*self._books.values(), key=_number))
@@ -149,6 +151,7 @@ class Decisions:
         if len(book) == self._kept:
             self._forget(book.popleft())
         self._count += 1
+        self.noted[decision.kind] += 1
         entry = _Entry(self._count, decision, _size(decision.evidence))
         book.append(entry)
         self._by_model.setdefault(decision.model, {})[entry.number] = entry

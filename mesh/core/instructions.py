@@ -92,10 +92,11 @@ class ReleaseWaiters:
 
 @dataclass(frozen=True, slots=True)
 class NoteEviction:
-    """A copy was displaced; `age` is the time since its last use."""
+    """A copy was displaced; `age` is the time since its last use, `grown` whether by a copy that turned out larger than predicted."""
 
     model: ModelId
     age: Millis
+    grown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

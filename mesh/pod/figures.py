@@ -23,6 +23,7 @@ class Figures:
         self._metrics, self._conductor, self._census, self._registry = metrics, conductor, census, registry
         metrics.gauges_from(self._gauges)
         metrics.read(catalogue.UNREGISTERED, self._unregistered)
+        metrics.read(catalogue.DECISIONS, self._decisions)
 
     def _gauges(self) -> Gauges:
         """The figures of reference 10.2."""
@@ -44,6 +45,9 @@ class Figures:
         pod, models = self._conductor.pod, self._registry.models
         copies = [copy for copy in pod.cache.current.values() if copy.registered]
         return sum(record is None or pod.id not in record.copies for record in (models.get(copy.id.model) for copy in copies))
+
+    def _decisions(self) -> dict[str, float]:
+        return {kind.value: count for kind, count in self._conductor.pod.cache.decisions.noted.items()}
 
     async def watch_store(self, period: float = PERIOD) -> NoReturn:
         """Counts, until it is cancelled, the time in which the store is known not to answer."""

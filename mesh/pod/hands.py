@@ -54,8 +54,8 @@ class RuntimeHands:
                 running = self._calls.pop(copy, None)
                 if running is not None:
                     running.cancel()
-            case NoteEviction(model, age):
-                self._metrics.evicted(age, model)
+            case NoteEviction(model, age, grown):
+                self._metrics.evicted(age, model, reason="growth" if grown else "room")
                 log.info("evicted", extra={"model": model, "age_ms": age})
 
     # The runtime

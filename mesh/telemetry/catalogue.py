@@ -129,8 +129,18 @@ MODELS_FAILED = _gauge("modelmesh_models_with_failure_total", "models with a fai
 MODELS_MANAGED = _gauge("modelmesh_models_managed_total", "registered models; told by the leader only", "modelsManaged")
 
 REFUSALS = Family("mesh_refusals_total", Kind.COUNTER, "calls that this pod ended with an error of the mesh, by its class", ("class",))
+EVICTIONS = Family(
+    *(
+        "mesh_evictions_total",
+        Kind.COUNTER,
+        "copies displaced in this pod: for room, or by the growth of another that was guessed too small",
+    ),
+    ("reason",),
+)
+DECISIONS = Family("mesh_decisions_total", Kind.COUNTER, "decisions of this pod by kind, as `mesh explain` tells them", ("kind",))
 OUTAGE = Family("mesh_store_outage_seconds_total", Kind.COUNTER, "time without an answer of the registry's store")
 UNREGISTERED = Family("mesh_unregistered_copies", Kind.GAUGE, "copies in this pod that the registry does not show yet")
+PODS_WANTED = Family("mesh_pods_wanted", Kind.GAUGE, "pods that a runtime wants; every pod tells it of every runtime", ("runtime",))
 SERIES_DROPPED = Family(
     "mesh_series_dropped_total", Kind.COUNTER, "series of models that went because there were more than MESH_MAX_PER_MODEL_SERIES"
 )
@@ -139,6 +149,6 @@ HISTOGRAMS = (
     *(API_REQUEST, INVOKE_MODEL, REQUEST_SIZE, RESPONSE_SIZE, CACHE_MISS, LOAD, UNLOAD),
     *(REQUEST_QUEUE, LOADING_QUEUE, SIZING, EVICTION_AGE, MODEL_SIZE, LOOP_LAG),
 )
-COUNTERS = (LOAD_FAILURE, UNLOAD_FAILURE, UNLOAD_ATTEMPT_FAILURE, REFUSALS, OUTAGE, SERIES_DROPPED)
-GAUGES = (LRU, LRU_AGE, CAPACITY, USED, USED_BPS, MODELS, UNREGISTERED, MODELS_LOADED, MODELS_FAILED, MODELS_MANAGED)
+COUNTERS = (LOAD_FAILURE, UNLOAD_FAILURE, UNLOAD_ATTEMPT_FAILURE, REFUSALS, EVICTIONS, DECISIONS, OUTAGE, SERIES_DROPPED)
+GAUGES = (LRU, LRU_AGE, CAPACITY, USED, USED_BPS, MODELS, UNREGISTERED, MODELS_LOADED, MODELS_FAILED, MODELS_MANAGED, PODS_WANTED)
 ALL = HISTOGRAMS + COUNTERS + GAUGES

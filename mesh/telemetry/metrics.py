@@ -137,9 +137,10 @@ class Metrics:
         """The runtime has measured a model."""
         self._of_model(known.SIZING, model, ms)
 
-    def evicted(self, age_ms: float, model: str = "") -> None:
-        """A model, last used `age_ms` ago, has made room for another."""
+    def evicted(self, age_ms: float, model: str = "", *, reason: str = "room") -> None:
+        """A model, last used `age_ms` ago, has made room for another that is to be loaded, or that has turned out larger (`growth`)."""
         self._of_model(known.EVICTION_AGE, model, age_ms)
+        self._count(known.EVICTIONS, (reason,), 1)
 
     def model_size(self, size: int, model: str = "") -> None:
         """A loaded model takes this many bytes."""

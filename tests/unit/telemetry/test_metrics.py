@@ -41,6 +41,10 @@ def samples(metrics: Metrics, *names: str) -> dict[tuple[str, Labels], float]:
     return found
 
 
+def values_of(metrics: Metrics, name: str, **wanted: str) -> float:
+    return samples(metrics, name)[name, labels(**wanted)]
+
+
 def labels(**values: str) -> Labels:
     return frozenset(values.items())
 
@@ -164,6 +168,7 @@ def test_each_happening_has_its_metric() -> None:
     metrics.loading_queue_delay(15)
     metrics.sizing(16)
     metrics.evicted(17)
+    metrics.evicted(0, reason="growth")
     metrics.model_size(18)
     metrics.loop_lag(19)
     metrics.load_failed()
@@ -183,6 +188,7 @@ def test_each_happening_has_its_metric() -> None:
         "modelmesh_loaded_model_size_bytes_sum": 18,
         "mesh_loop_lag_milliseconds_sum": 19,
     }
+    assert [values_of(metrics, "mesh_evictions_total", reason=reason) for reason in ("room", "growth")] == [1, 1]
     for name in ("modelmesh_loadmodel_failure", "modelmesh_loadmodel_failure_total"):
         assert f"\n# TYPE {name} counter\n{name} 1.0\n" in text_of(metrics)
     assert "\nmodelmesh_unloadmodel_failure 2.0\n" in text_of(metrics)

@@ -102,6 +102,7 @@ async def test_each_happening_has_its_lines(server: socket.socket) -> None:
         "modelmesh_loading_queue_delay_milliseconds_statsd:15|ms",
         "modelmesh_model_sizing_milliseconds_statsd:16|ms",
         *("modelmesh_age_at_eviction_milliseconds_statsd:17|ms", "modelmesh_model_evicted_statsd:1|c"),
+        "mesh_evictions_total_statsd#reason=room:1|c",
         "modelmesh_loaded_model_size_bytes_statsd:18|ms",
         "modelmesh_loadmodel_failure_statsd:1|c",
         "modelmesh_unloadmodel_failure_statsd:1|c",
