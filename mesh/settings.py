@@ -147,6 +147,14 @@ class Settings(BaseSettings):
         default=False,
         meaning="pods change nothing in the registry but their own copies, as while it moves to another store",
     )
+    lease: Annotated[int, Field(ge=1)] = _env(
+        "MESH_LEASE_TTL", default=25, meaning="the records of a pod that crashed, or is cut off, go from etcd after this", unit="s"
+    )
+    snapshot: Path | None = _env(
+        "MESH_SNAPSHOT_PATH",
+        default=None,
+        meaning="file in which the pod keeps what it knows of the registry, and from which it starts while etcd is away; unset: none",
+    )
 
     # Requests
     dataplane_config: str = _env(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mesh.core.edits import Transaction
 from mesh.core.errors import Conflict, Malformed, MeshError, Referenced, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.origins import anew, origin_of
 from mesh.core.policy import AGE_ON_LOAD, AGE_ON_REGISTER
 from mesh.core.records import NO_BOUNDS, AliasRecord, Bounds, ModelInfo, ModelRecord
 from mesh.core.units import Millis
@@ -53,8 +54,7 @@ class SetAlias:
         if refusal is not None:
             return refusal
         if before is not None and self.target == before.target and not (self.force and before.in_transition):
-            if self.bounds not in (None, before.bounds):
-                records.put_alias(self.alias, before.with_(bounds=self.bounds))
+            self._assert_again(records, before)
             return None
         self._ensure_target(records, before)
         records.put_alias(self.alias, self._pointed(records, before))
@@ -82,7 +82,21 @@ class SetAlias:
     def _owned(self, before: AliasRecord) -> bool:
         return not self.owner or self.owner == before.owner
 
+    def _assert_again(self, records: Transaction, before: AliasRecord) -> None:
+        """Points where it did; only bounds, and that a user wants it so, may be new."""
+        wanted = anew(before if self.bounds is None else before.with_(bounds=self.bounds))
+        if wanted != before:
+            records.put_alias(self.alias, wanted)
+        self._claim(records)
+
+    def _claim(self, records: Transaction) -> None:
+        """That the target is wanted counts from now on, whatever a reset of the store made of it."""
+        target = records.model(self.target)
+        if target is not None and origin_of(target):
+            records.put_model(self.target, anew(target))
+
     def _ensure_target(self, records: Transaction, before: AliasRecord | None) -> None:
+        self._claim(records)
         if records.model(self.target) is not None or self.info is None:
             return
         active = records.model(before.active) if before else None
@@ -96,7 +110,7 @@ class SetAlias:
         at_once = self._at_once(records.model(before.active), records.model(self.target))
         active = self.target if at_once else before.active
         bounds = before.bounds if self.bounds is None else self.bounds
-        return before.with_(active=active, target=self.target, failed=False, cause="", bounds=bounds)
+        return anew(before.with_(active=active, target=self.target, failed=False, cause="", bounds=bounds))
 
     def _at_once(self, active: ModelRecord | None, target: ModelRecord | None) -> bool:
         """Whether calls may go to the target before the leader has had it loaded."""

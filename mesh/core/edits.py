@@ -9,6 +9,7 @@ from typing import Protocol
 from mesh.core.errors import Conflict, MeshError, NotHere, Referenced, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord
+from mesh.core.origins import anew, origin_of
 from mesh.core.policy import HOUR
 from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.tries import out_of_tries
@@ -74,8 +75,8 @@ class CreateModel:
             records.put_model(self.model, ModelRecord(self.info, last_used=self.last_used))
         elif record.info != self.info:
             return Conflict("Model already exists with different attribute values")
-        elif self.last_used > record.last_used + HOUR:
-            records.put_model(self.model, record.with_(last_used=self.last_used))
+        elif self.last_used > record.last_used + HOUR or origin_of(record):
+            records.put_model(self.model, anew(record.with_(last_used=max(record.last_used, self.last_used))))
         return None
 
 

@@ -28,10 +28,12 @@ class Trouble(NamedTuple):
     Attributes:
         since: from when on it is known not to.
         message: which store, how, and what to do.
+        snapshot: when the snapshot was written that the mirrors are from; 0 if they are from the store.
     """
 
     since: Millis
     message: str
+    snapshot: Millis = Millis(0)
 
 
 class Registry(Protocol):

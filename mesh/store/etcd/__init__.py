@@ -9,17 +9,17 @@ from mesh.store.etcd.configuration import parse
 from mesh.store.etcd.connection import Connection
 from mesh.store.etcd.layout import Layout
 from mesh.store.etcd.registry import EtcdRegistry
-from mesh.store.etcd.session import TTL, Session
+from mesh.store.etcd.session import Session
 
 __all__ = ["EtcdRegistry", "open_etcd"]
 
 
-async def open_etcd(settings: Settings, *, ttl: int = TTL) -> EtcdRegistry:
-    """The registry that `KV_STORE` names, its mirrors complete.
+async def open_etcd(settings: Settings, *, ttl: int | None = None) -> EtcdRegistry:
+    """The registry that `KV_STORE` names, its mirrors complete, or as a snapshot has them.
 
     Args:
-        settings: `kv_store`, `kv_prefix`, `kv_read_only`, `service_name` and `instance_id` are used.
-        ttl: seconds that this pod's record outlives a crash.
+        settings: `kv_store`, `kv_prefix`, `kv_read_only`, `lease`, `snapshot`, `service_name` and `instance_id` are used.
+        ttl: seconds that this pod's record outlives a crash, instead of `lease`.
 
     Raises:
         Malformed, Unsupported: a setting or the file it names is wrong.
@@ -31,7 +31,11 @@ async def open_etcd(settings: Settings, *, ttl: int = TTL) -> EtcdRegistry:
     layout = Layout(configuration.root, settings.kv_prefix, settings.service_name)
     pod = PodId(settings.instance_id)
     registry = EtcdRegistry(
-        Connection(configuration), layout, Session(configuration, ttl=ttl), read_only_for=pod if settings.kv_read_only else None
+        Connection(configuration),
+        layout,
+        Session(configuration, ttl=ttl or settings.lease),
+        read_only_for=pod if settings.kv_read_only else None,
+        snapshot=settings.snapshot,
     )
     try:
         await registry.start()

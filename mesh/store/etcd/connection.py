@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import grpc
@@ -141,6 +142,11 @@ class Connection:
             raise self.outage.error() from None
         self.outage.end()
         return answer
+
+    async def verify(self) -> None:
+        """Finds out whether etcd answers; returns soon, later if it does not."""
+        with suppress(MeshError):
+            await self.call("Range", rpc.RangeRequest(key=self.probe, keys_only=True))
 
     async def _answers(self) -> bool:
         """Whether etcd answers at the moment, if only with a refusal."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from mesh.core.ids import AliasId, ModelId
-from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.origins import Epochs, Origin
+from mesh.store.etcd.deletions import Deletions
 from mesh.store.etcd.layout import ALIASES, MODELS, TABLES, Change, Table
-from mesh.store.registry import LossListener
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +34,17 @@ class Version(NamedTuple):
     fault: str = ""
 
 
-@dataclass(slots=True)
-class Losses:
-    """What a reset of the store lost."""
+class Owed(NamedTuple):
+    """A record that is shown as this pod knows it, while etcd still has an older one, or lacks it, or has one that was deleted.
 
-    models: dict[ModelId, ModelRecord] = field(default_factory=dict)
-    aliases: dict[AliasId, AliasRecord] = field(default_factory=dict)
+    Attributes:
+        table, id: whose.
+        origin: when it was known, or seen to be deleted.
+    """
+
+    table: Table
+    id: str
+    origin: Origin
 
 
 class Mirror:
@@ -52,7 +55,13 @@ class Mirror:
         """Every change up to this revision is in."""
         self.tables: dict[str, dict[Any, Any]] = {name: {} for name in TABLES}
         self.listeners: dict[str, list[Listener]] = {name: [] for name in TABLES}
-        self.loss_listeners: list[LossListener] = []
+        self.marker = ""
+        """Tells the etcd that the revisions are of from others; empty until it was met."""
+        self.epochs = Epochs()
+        """The etcds that were followed so far, by their markers."""
+        self.deletions = Deletions()
+        self.owed: dict[bytes, Owed] = {}
+        """What a reset of etcd lost and is still to be written again."""
         self._versions: dict[bytes, int] = {}
         self._faults: dict[bytes, str] = {}
         self._ahead: dict[bytes, int] = {}
@@ -90,26 +99,27 @@ class Mirror:
             elif not future.done():
                 future.set_result(None)
 
+    def follows(self, marker: str) -> None:
+        """The revisions from now on are of the etcd with this marker."""
+        if self.marker != marker:
+            self.marker = marker
+            self.epochs.enter(marker)
+
     def restart(self) -> None:
         """The store is another one, or an older one was put back: revisions say nothing any more."""
         self.revision = 0
         self._ahead.clear()
         self._versions = dict.fromkeys(self._versions, 0)
 
-    def lose(self, change: Change, lost: Losses) -> bool:
-        """Takes the deletion of a model or an alias without telling it, and notes what went; False if it is of another table."""
-        if change.table not in (MODELS, ALIASES):
-            return False
-        noted: dict[Any, Any] = lost.models if change.table == MODELS else lost.aliases
-        if (record := self.tables[change.table.name].get(change.id)) is not None:
-            noted[change.id] = record
-        self._keep(change)
-        return True
+    def owe(self, change: Change, origin: Origin) -> None:
+        """Goes on showing what is known here, knowing that etcd has the change instead (or nothing, if that is a deletion)."""
+        self._versions[change.key] = change.revision if change.record is not None else 0
+        self.owed[change.key] = Owed(change.table, change.id, origin)
 
-    def tell_losses(self, lost: Losses) -> None:
-        """Has told what a reset of the store lost."""
-        for listener in self.loss_listeners:
-            self._call(listener, lost.models, lost.aliases)
+    def fill(self, changes: Iterable[Change]) -> None:
+        """Takes records from a snapshot, before anybody listens."""
+        for change in changes:
+            self._keep(change)
 
     async def reached(self, revision: int, within: float) -> bool:
         """Waits until every change up to `revision` is in, so many seconds at most; whether it is."""
@@ -135,6 +145,7 @@ class Mirror:
 
     def _keep(self, change: Change) -> None:
         self._faults.pop(change.key, None)
+        self.owed.pop(change.key, None)
         if change.fault:
             # A record that was readable stays as it was: to show it as deleted would unload its model everywhere.
             log.error("%s in etcd is passed over: %s", change.key.decode(errors="replace"), change.fault)
@@ -143,7 +154,10 @@ class Mirror:
         elif change.record is None:
             self.tables[change.table.name].pop(change.id, None)
             self._versions.pop(change.key, None)
+            if change.table in (MODELS, ALIASES):
+                self.deletions.note(change.key, Origin(self.marker, change.revision))
         else:
+            self.deletions.forget(change.key)
             self.tables[change.table.name][change.id] = change.record
             self._versions[change.key] = change.revision
 

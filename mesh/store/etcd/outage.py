@@ -14,7 +14,7 @@ from mesh.store.registry import Trouble
 
 FIRST_LOOK = 0.05
 LAST_LOOK = 0.5
-"""Seconds between two looks at an etcd that is away, at first and in the end; each is one small read by one pod, however many calls want it."""
+"""Seconds between two looks at an etcd that is away, at first and in the end: one small read, however many calls want it."""
 
 Look = Callable[[], Awaitable[bool]]
 """Whether etcd answers; bounded in time."""
@@ -35,11 +35,16 @@ class Outage:
         self._since = Millis(0)
         self._details = self._advice = ""
         self._looking: asyncio.Task[None] | None = None
+        self._ended = float("-inf")
 
     @property
     def trouble(self) -> Trouble | None:
         """What there is to tell; None while etcd answers, as far as is known."""
         return Trouble(self._since, self._told()) if self._looking else None
+
+    def lately(self, within: float) -> bool:
+        """Whether etcd is away, or was so many seconds ago."""
+        return self._looking is not None or time.monotonic() - self._ended < within
 
     def error(self) -> StoreUnavailable:
         """For a caller whose wish needs etcd."""
@@ -62,7 +67,7 @@ class Outage:
         """Etcd answered."""
         if self._looking is not None:
             self._looking.cancel()
-            self._looking = None
+            self._over()
 
     async def over(self, within: float) -> bool:
         """Waits for its return, so many seconds at most; whether it is back."""
@@ -82,7 +87,11 @@ class Outage:
         while not await self._look():
             await asyncio.sleep(random.uniform(0.5, 1) * pause)
             pause = min(LAST_LOOK, 2 * pause)
+        self._over()
+
+    def _over(self) -> None:
         self._looking = None
+        self._ended = time.monotonic()
 
     def _told(self) -> str:
         since = datetime.fromtimestamp(self._since / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

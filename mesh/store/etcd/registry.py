@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import orjson
 
@@ -15,13 +17,19 @@ from mesh.core.instances import InstanceRecord, instance_to_json
 from mesh.core.records import AliasRecord, ModelRecord
 from mesh.store.election import Candidacy, Election
 from mesh.store.etcd.connection import Connection
+from mesh.store.etcd.keeping import Keeper
 from mesh.store.etcd.layout import ALIASES, CANDIDATES, INSTANCES, MODELS, PARAMETERS, Layout, Table
 from mesh.store.etcd.mirror import Mirror, Version
+from mesh.store.etcd.reseeding import Reseeder
+from mesh.store.etcd.resets import GRACE, Resets
 from mesh.store.etcd.session import Session
+from mesh.store.etcd.snapshot import Header, SnapshotFile
 from mesh.store.etcd.watching import Watcher
 from mesh.store.etcd.writing import Attempt, Outcome, Writer
 from mesh.store.read_only import OwnCopiesOnly
 from mesh.store.registry import AliasListener, InstanceListener, LeadershipListener, LossListener, ModelListener, ParameterListener, Trouble
+
+log = logging.getLogger(__name__)
 
 MOST_TRIES = 100
 """Conflicts of one change after which it is given up; each means that somebody else's change was written."""
@@ -37,15 +45,25 @@ _LONGEST_PAUSE = 0.1
 class EtcdRegistry:
     """Mirrors, changes and ephemeral records over one etcd. Made by `open_etcd`."""
 
-    def __init__(self, connection: Connection, layout: Layout, session: Session, *, read_only_for: PodId | None = None) -> None:
+    def __init__(
+        self, connection: Connection, layout: Layout, session: Session, *, read_only_for: PodId | None = None, snapshot: Path | None = None
+    ) -> None:
         """Args:
         connection, layout, session: the etcd, the keys of the mesh, the keys that end with this pod.
         read_only_for: only what this pod writes of its own copies is taken; None takes every change.
+        snapshot: file from which the registry starts while etcd is away; None is none.
         """
         self._read_only_for = read_only_for
         self._connection, self._layout, self._session = connection, layout, session
         self._mirror = Mirror()
-        self._watcher = Watcher(connection, layout, self._mirror)
+        self._resets = Resets(self._mirror, self._doubtful, session.has)
+        self._reseeder = Reseeder(connection, layout, self._mirror)
+        self._watcher = Watcher(connection, layout, self._mirror, self._resets, self._caught_up)
+        self._keeper: Keeper | None = None
+        if snapshot is not None:
+            file = SnapshotFile(snapshot, layout.base.decode())
+            self._keeper = Keeper(file, layout, self._mirror, lambda: self._watcher.cluster)
+        self._begun_from: Header | None = None
         self._writer = Writer(connection, layout)
         self._election = Election(self._mirror.tables[CANDIDATES.name], self._stands)
         self._look: asyncio.TimerHandle | None = None
@@ -54,13 +72,40 @@ class EtcdRegistry:
         self._mirror.listeners[CANDIDATES.name].append(lambda _name, _created: self._election.look())
 
     async def start(self) -> None:
-        """Reads the whole registry and follows it from there.
+        """Reads the whole registry and follows it from there; from the snapshot if etcd does not answer.
 
         Raises:
-            StoreUnavailable: etcd cannot be reached; "Problem connecting to etcd" is part of the message.
+            StoreUnavailable: etcd cannot be reached, and there is no snapshot; "Problem connecting to etcd" is part of the message.
         """
-        await self._connection.check(self._layout.base)
-        await self._watcher.start()
+        header = await self._keeper.header() if self._keeper else None
+        try:
+            await self._connection.check(self._layout.base)
+            await self._recall(header)
+            await self._watcher.start()
+        except StoreUnavailable as error:
+            if header is None or self.trouble is None:
+                raise
+            await self._start_without(header, error)
+        if self._keeper:
+            self._keeper.begin()
+
+    async def _recall(self, header: Header | None) -> None:
+        """Takes from the snapshot what etcd itself cannot tell: what was deleted, and if it is another etcd now, all of it."""
+        if header is not None and self._keeper and not self._mirror.marker:
+            same = await self._watcher.is_still(header.marker, header.revision)
+            await self._keeper.load(header, records=not same)
+
+    async def _start_without(self, header: Header, why: StoreUnavailable) -> None:
+        assert self._keeper
+        if not self._mirror.revision:
+            count = await self._keeper.load(header, records=True)
+            log.warning(
+                "starting from the snapshot of the registry, because etcd does not answer; models that are called are loaded here, and "
+                "written to etcd when it answers",
+                extra={"snapshot_ms": header.written, "records": count, "cause": why.message},
+            )
+        self._watcher.cluster, self._begun_from = header.cluster, header
+        self._watcher.follow(stale=True)
 
     @property
     def read_only(self) -> bool:
@@ -70,7 +115,10 @@ class EtcdRegistry:
     @property
     def trouble(self) -> Trouble | None:
         """Since when and how etcd does not answer."""
-        return self._connection.outage.trouble
+        trouble = self._connection.outage.trouble
+        if trouble is not None and self._begun_from is not None:
+            return trouble._replace(snapshot=self._begun_from.written)
+        return trouble
 
     @property
     def models(self) -> Mapping[ModelId, ModelRecord]:
@@ -120,12 +168,7 @@ class EtcdRegistry:
         self._election.listen(listener)
 
     def listen_to_losses(self, listener: LossListener) -> None:
-        """Has told what a reset of etcd lost: it was replaced by an empty or an older one.
-
-        With such a listener these records go from the mirrors without being told as deletions, which would unload the models; whoever
-        holds them can register them again.
-        """
-        self._mirror.loss_listeners.append(listener)
+        """Has nothing told: what a reset of etcd lost goes on being shown, and is written again here."""
 
     async def change(self, edit: Edit) -> MeshError | None:
         """Applies an edit atomically, again on conflict; what it refuses with.
@@ -175,6 +218,10 @@ class EtcdRegistry:
             self._look.cancel()
         self._election.withdraw()
         await self._watcher.close()
+        await self._reseeder.close()
+        self._resets.close()
+        if self._keeper:
+            await self._keeper.close()
         await self._session.close()
         await self._connection.close()
 
@@ -187,6 +234,15 @@ class EtcdRegistry:
         self._watcher.renew()
         if not await self._mirror.reached(revision, RENEWED_PATIENCE):
             self._mirror.fold(outcome.changes)
+
+    def _caught_up(self) -> None:
+        """The mirror has what etcd has."""
+        self._begun_from = None
+        if not self.read_only:
+            self._reseeder.look()
+
+    def _doubtful(self) -> bool:
+        return self._connection.outage.lately(GRACE) or self._session.doubtful(GRACE)
 
     def _stands(self, candidacy: Candidacy) -> bool:
         return self._session.certain > 0 and self._session.lease == candidacy.lease

@@ -54,6 +54,7 @@ class Session:
         self._lease = 0
         self._beat_at = 0.0
         self._lives_until = 0.0
+        self._doubted = float("-inf")
         self._endpoints: list[_Endpoint] = []
         self._token: tuple[tuple[str, str], ...] = ()
         self._thread: threading.Thread | None = None
@@ -67,6 +68,16 @@ class Session:
     def certain(self) -> float:
         """Seconds for which the lease is certain to live; not above 0 if it may be gone."""
         return self._lives_until - time.monotonic() if self._lease and not self._closing else 0.0
+
+    def has(self, key: bytes) -> bool:
+        """Whether it is one of this session's keys."""
+        return key in self._values
+
+    def doubtful(self, within: float) -> bool:
+        """Whether the lease may have ended, or may have so many seconds ago: then others' may have as well."""
+        if self._lives_until == 0.0:
+            return False
+        return time.monotonic() > self._lives_until or time.monotonic() - self._doubted < within
 
     async def put(self, key: bytes, value: bytes) -> None:
         """Writes a key, and again whenever it was lost, until the session is closed.
@@ -139,7 +150,7 @@ class Session:
         if not self._lease:
             asked = time.monotonic()
             self._lease = self._call(lambda here: here.lease.LeaseGrant, rpc.LeaseGrantRequest(TTL=self._ttl)).ID
-            self._lives_until = asked + self._ttl
+            self._lives(asked)
             self._beat_at = time.monotonic() + self._ttl / _BEATS
             with self._changed:
                 for key in self._values:
@@ -155,6 +166,12 @@ class Session:
         answer = self._call(lambda here: lambda one, **call: next(here.lease.LeaseKeepAlive(iter([one]), **call)), request)
         if answer.TTL <= 0:
             raise _Expired
+        self._lives(asked)
+
+    def _lives(self, asked: float) -> None:
+        now = time.monotonic()
+        if 0.0 < self._lives_until < now:
+            self._doubted = now
         self._lives_until = asked + self._ttl
 
     def _write(self, key: bytes) -> None:

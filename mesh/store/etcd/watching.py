@@ -7,10 +7,10 @@ import heapq
 import logging
 import random
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import groupby, islice
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from aetcd import rpc
 from grpc import aio
@@ -18,7 +18,8 @@ from grpc import aio
 from mesh.core.errors import MeshError, StoreUnavailable
 from mesh.store.etcd.connection import OPERATION, Connection
 from mesh.store.etcd.layout import Layout, Raw, end_of
-from mesh.store.etcd.mirror import Losses, Mirror
+from mesh.store.etcd.mirror import Mirror
+from mesh.store.etcd.resets import Resets
 
 log = logging.getLogger(__name__)
 
@@ -40,19 +41,43 @@ class Stale(Exception):
     """Changes were missed for good, or etcd is not the one that was followed: a new snapshot is needed."""
 
 
+class Marker(NamedTuple):
+    """The text that tells one etcd from another.
+
+    Attributes:
+        token: the text.
+        made_at: the revision that wrote it.
+        former: the text that stood there before, if this one was written because an older state had been put back.
+    """
+
+    token: str
+    made_at: int
+    former: str
+
+    @classmethod
+    def read(cls, kv: Any) -> Marker:
+        """As etcd has it."""
+        token, _, former = kv.value.decode(errors="replace").partition(" ")
+        return cls(token, kv.mod_revision, former)
+
+
 class Watcher:
     """Follows all tables of a mesh by one watch, so that changes of one transaction stay together."""
 
-    def __init__(self, connection: Connection, layout: Layout, mirror: Mirror) -> None:
-        self._connection, self._layout, self._mirror = connection, layout, mirror
+    def __init__(self, connection: Connection, layout: Layout, mirror: Mirror, resets: Resets, whole: Callable[[], None]) -> None:
+        """Args:
+        connection, layout, mirror: what is followed, and what shows it.
+        resets: decides what of it is news.
+        whole: told each time that the mirror has all that etcd has.
+        """
+        self._connection, self._layout, self._mirror, self._resets, self._whole = connection, layout, mirror, resets, whole
         self._end = end_of(layout.base)
-        self._cluster = 0
-        self._marker = b""
+        self.cluster = 0
+        """Id of the cluster that is followed."""
         self._task: asyncio.Task[None] | None = None
         self._stream: Any = None
         self._opened = 0.0
         self._renewing = False
-        self._reset = False
 
     async def start(self) -> None:
         """Returns with the mirror complete.
@@ -66,7 +91,11 @@ class Watcher:
                 break
             except Stale:
                 log.info("the registry was compacted while it was read; it is read again")
-        self._task = asyncio.get_running_loop().create_task(self._follow())
+        self.follow(stale=False)
+
+    def follow(self, *, stale: bool) -> None:
+        """Keeps the mirror up to date from now on; a stale one is first compared with what there is."""
+        self._task = asyncio.get_running_loop().create_task(self._follow(stale=stale))
 
     def renew(self) -> None:
         """Opens another watch, on the endpoint that is in use now: the one there is does not bring what it should."""
@@ -81,8 +110,8 @@ class Watcher:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _follow(self) -> None:
-        failures, stale = 0, False
+    async def _follow(self, *, stale: bool) -> None:
+        failures = 0
         while True:
             before = self._mirror.revision
             try:
@@ -95,6 +124,7 @@ class Watcher:
                 stale = True
             except (aio.AioRpcError, MeshError, TimeoutError) as error:
                 log.warning("following %s was interrupted: %s", self._connection.where, _text(error))
+                await self._connection.verify()
             except Exception:
                 log.exception("following %s failed; the registry is read again", self._connection.where)
                 stale = True
@@ -114,6 +144,7 @@ class Watcher:
             async for events, reached in self._answers(self._stream):
                 await self._take(map(_raw, events))
                 self._mirror.reach(reached)
+                self._whole()
         except (aio.AioRpcError, TimeoutError):
             self._connection.turn(address)
             raise
@@ -160,61 +191,67 @@ class Watcher:
         """A member may lag behind what was seen; a store whose latest revision is older, or that has another marker, is another one."""
         key = self._layout.marker
         answer, _ = await self._connection.call("Range", rpc.RangeRequest(key=key))
-        same = answer.header.cluster_id == self._cluster and [kv.value for kv in answer.kvs] == [self._marker]
+        same = answer.header.cluster_id == self.cluster and [_token(kv.value) for kv in answer.kvs] == [self._mirror.marker]
         if same and max(header.revision, answer.header.revision) >= self._mirror.revision:
             return
         revision, latest = self._mirror.revision, answer.header.revision
         self._other_store()
         raise Stale(f"etcd is another one than before, or was put back: it was at revision {revision} and is at {latest}")
 
-    async def _mark(self) -> bytes:
-        """What tells this store from one that takes its place under the same cluster id; made by the first pod that comes."""
-        key, value = self._layout.marker, secrets.token_hex(16).encode()
+    async def is_still(self, marker: str, revision: int) -> bool:
+        """Whether etcd is the one with this marker, and has at least this revision.
+
+        Raises:
+            StoreUnavailable: it does not answer.
+        """
+        answer, _ = await self._connection.call("Range", rpc.RangeRequest(key=self._layout.marker))
+        return [_token(kv.value) for kv in answer.kvs] == [marker] and answer.header.revision >= revision
+
+    async def _mark(self) -> Marker:
+        """What tells this store from one that takes its place under the same cluster id; made by the first pod that comes.
+
+        A store that was put back has the marker that it had; it gets a new one, so that pods that come later know it for another one.
+        """
+        key, token = self._layout.marker, secrets.token_hex(16)
+        answer, _ = await self._connection.call("Range", rpc.RangeRequest(key=key))
+        found = Marker.read(answer.kvs[0]) if answer.kvs else None
+        current = self._mirror.marker
+        if current and not (found and found.token == current and answer.header.revision >= self._mirror.revision):
+            self._other_store()
+        again = found is not None and found.token != current and found.token in self._mirror.epochs
+        if found is not None and found.token != self._resets.former and not again:
+            return found
+        value = f"{token} {found.token}" if found else token
         request = rpc.TxnRequest(
-            compare=[rpc.Compare(key=key, target=rpc.Compare.CREATE, result=rpc.Compare.EQUAL, create_revision=0)],
-            success=[rpc.RequestOp(request_put=rpc.PutRequest(key=key, value=value))],
+            compare=[rpc.Compare(key=key, target=rpc.Compare.MOD, result=rpc.Compare.EQUAL, mod_revision=found.made_at if found else 0)],
+            success=[rpc.RequestOp(request_put=rpc.PutRequest(key=key, value=value.encode()))],
             failure=[rpc.RequestOp(request_range=rpc.RangeRequest(key=key))],
         )
         answer, _ = await self._connection.call("Txn", request)
-        found: bytes = value if answer.succeeded else answer.responses[0].response_range.kvs[0].value
-        return found
+        if answer.succeeded:
+            return Marker(token, answer.header.revision, found.token if found else "")
+        return Marker.read(answer.responses[0].response_range.kvs[0])
 
     async def _refresh(self) -> None:
         """Reads everything at one revision and takes in what differs from the mirror."""
         marker = await self._mark()
-        if marker != self._marker and self._marker and not self._reset:
-            self._other_store()
         known = self._mirror.versions()
+        self._resets.found(*marker)
         revision, news = await self._snapshot(known)
-        self._marker = marker
-        if self._reset:
-            await self._lose(known)
-            self._reset = False
         # Each page is in the order of revisions; so is what is merged of them, without one long step.
         await self._take(heapq.merge(*news, key=_by_revision))
         for gone in _portions(known):
             # Their order is not known.
             self._take_portion(Raw(key, revision, None) for key in gone)
             await asyncio.sleep(0)
+        self._resets.over()
         self._mirror.reach(revision)
+        self._whole()
 
     def _other_store(self) -> None:
-        """Nothing that is known here says anything about what there is now."""
+        """Revisions that are known here say nothing about what there is now."""
+        self._resets.begin()
         self._mirror.restart()
-        self._reset = True
-
-    async def _lose(self, gone: dict[bytes, int]) -> None:
-        """Has models and aliases told as lost that went with the former store, if somebody listens to that; takes them from `gone`."""
-        if not self._mirror.loss_listeners:
-            return
-        lost = Losses()
-        for keys in _portions(gone):
-            for key in keys:
-                change = self._layout.change(Raw(key, 0, None))
-                if change and self._mirror.lose(change, lost):
-                    del gone[key]
-            await asyncio.sleep(0)
-        self._mirror.tell_losses(lost)
 
     async def _snapshot(self, known: dict[bytes, int]) -> tuple[int, list[list[Raw]]]:
         """The revision, and page for page what is not known at its revision; what is found goes from `known`."""
@@ -229,7 +266,7 @@ class Watcher:
                     raise Stale("it was compacted while it was read") from None
                 raise
             revision = revision or page.header.revision
-            self._cluster = page.header.cluster_id
+            self.cluster = page.header.cluster_id
             differing = [_found(kv) for kv in page.kvs if known.pop(kv.key, None) != kv.mod_revision]
             news.append(sorted(differing, key=_by_revision))
             if not page.more:
@@ -248,7 +285,12 @@ class Watcher:
         self._take_portion(portion)
 
     def _take_portion(self, raws: Iterable[Raw]) -> None:
-        self._mirror.take([change for change in map(self._layout.change, raws) if change])
+        raws = list(raws)
+        for raw in raws:
+            if raw.key == self._layout.marker and raw.value:
+                # Another pod found that this etcd had been put back, before this one began to follow it.
+                self._mirror.follows(_token(raw.value))
+        self._mirror.take(self._resets.news(change for change in map(self._layout.change, raws) if change))
 
 
 async def first_after(connection: Connection, key: bytes, revision: int) -> Raw | None:
@@ -271,6 +313,10 @@ async def first_after(connection: Connection, key: bytes, revision: int) -> Raw 
 
 
 _by_revision = attrgetter("revision")
+
+
+def _token(value: bytes) -> str:
+    return value.decode(errors="replace").partition(" ")[0]
 
 
 def _portions(keys: Iterable[bytes]) -> Iterator[list[bytes]]:

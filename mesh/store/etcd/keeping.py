@@ -1,0 +1,155 @@
+"""The pod's snapshot of the registry: read at a start that needs it, written again as the registry changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+import orjson
+
+from mesh.core.origins import Epochs, Origin
+from mesh.core.units import Millis
+from mesh.store.etcd.layout import ALIASES, INSTANCES, MODELS, PARAMETERS, TABLES, Layout, Raw, Table
+from mesh.store.etcd.mirror import Mirror
+from mesh.store.etcd.snapshot import GONE, Entry, Header, SnapshotFile
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+EVERY = 30.0
+"""Seconds between two snapshots at least."""
+SHARE = 20
+"""Between two snapshots lies so many times what one takes: 5 % of a processor at most, however many models there are."""
+LAST = 3.0
+"""Seconds that a snapshot may take for one more to be written when the pod stops."""
+PORTION = 50
+"""Records that are encoded, or read, at a time; then others get their turn."""
+_KEPT = (PARAMETERS, INSTANCES, ALIASES, MODELS)
+
+
+class Keeper:
+    """Writes what the mirror shows, and fills a mirror with what was written.
+
+    Args:
+        file: where.
+        layout: keys of the mesh.
+        mirror: what is kept.
+        cluster: tells the id of the cluster that the mirror follows.
+    """
+
+    def __init__(self, file: SnapshotFile, layout: Layout, mirror: Mirror, cluster: Callable[[], int]) -> None:
+        self._file, self._layout, self._mirror, self._cluster = file, layout, mirror, cluster
+        self._task: asyncio.Task[None] | None = None
+        self._kept: object = None
+        self._took = 0.0
+
+    async def header(self) -> Header | None:
+        """What the snapshot is of; None if there is none that can be used."""
+        return await self._file.header()
+
+    async def load(self, header: Header, *, records: bool) -> int:
+        """Has the mirror show what the snapshot has; how many records that is.
+
+        Args:
+            header: of the snapshot.
+            records: False for the deletions alone, where the records are going to be read from etcd.
+        """
+        count = 0
+        self._mirror.epochs = Epochs(header.markers)
+        async for batch in self._file.entries():
+            for portion in _portions(batch):
+                raws = [Raw(self._key(entry), entry.revision, _value(entry)) for entry in portion if entry.table in TABLES]
+                for entry in portion:
+                    if entry.table.startswith(GONE):
+                        self._mirror.deletions.note(self._key(entry), Origin(orjson.loads(entry.value), entry.revision))
+                if records and raws:
+                    self._mirror.fill([change for change in map(self._layout.change, raws) if change])
+                    count += len(raws)
+                await asyncio.sleep(0)
+        self._mirror.follows(header.marker)
+        if records:
+            self._mirror.reach(header.revision)
+        return count
+
+    def begin(self) -> None:
+        """Writes from now on."""
+        self._task = asyncio.get_running_loop().create_task(self._keep(), name="keeping a snapshot of the registry")
+
+    async def close(self) -> None:
+        """Ends it with a last snapshot, unless that takes long."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        if self._took < LAST:
+            await self._write()
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self._write()
+            except Exception:
+                log.exception("the snapshot of the registry is not written, which is a bug")
+            await asyncio.sleep(random.uniform(1, 1.2) * max(EVERY, SHARE * self._took))
+
+    async def _write(self) -> None:
+        """Writes a snapshot if there is news, and it is whole and of one etcd."""
+        marker = self._mirror.marker
+        state = (marker, self._mirror.revision, self._mirror.deletions.changes)
+        if not marker or self._mirror.owed or state == self._kept:
+            return
+        begun = time.monotonic()
+        now = Millis(time.time_ns() // 1_000_000)
+        base, markers = self._layout.base.decode(), self._mirror.epochs.markers
+        header = Header(base, self._cluster(), marker, self._mirror.revision, now, markers)
+        writer = self._file.writer(header)
+        try:
+            async for entries in self._entries():
+                await writer.add(entries)
+            if self._mirror.owed or self._mirror.marker != marker:
+                # Another etcd took its place meanwhile: half of this is of the one, half of the other.
+                return
+            await writer.finish()
+            self._kept = state
+        except OSError as error:
+            log.warning("the snapshot %s (MESH_SNAPSHOT_PATH) is not written: %s", self._file.path, error.strerror or error)
+        finally:
+            await writer.give_up()
+            self._took = time.monotonic() - begun
+
+    async def _entries(self) -> AsyncIterator[list[Entry]]:
+        for gone in _portions(list(self._mirror.deletions.all())):
+            told = [(change, origin) for key, origin in gone if (change := self._layout.change(Raw(key, 0, None)))]
+            yield [Entry(GONE + change.table.name, change.id, origin.revision, orjson.dumps(origin.marker)) for change, origin in told]
+            await asyncio.sleep(0)
+        for table in _KEPT:
+            # The names alone are taken at once; what goes meanwhile is passed over.
+            for names in _portions(list(self._mirror.tables[table.name])):
+                yield [entry for name in names if (entry := self._entry(table, name))]
+                await asyncio.sleep(0)
+
+    def _entry(self, table: Table, name: str) -> Entry | None:
+        record = self._mirror.tables[table.name].get(name)
+        if record is None or (table is INSTANCES and record.shutting_down):
+            return None
+        revision = self._mirror.version(table, name, self._layout.key(table, name)).revision
+        return Entry(table.name, name, revision, orjson.dumps(record if table is PARAMETERS else table.write(record)))
+
+    def _key(self, entry: Entry) -> bytes:
+        return self._layout.key(TABLES[entry.table.removeprefix(GONE)], entry.id)
+
+
+def _value(entry: Entry) -> bytes:
+    # Parameters are plain text in etcd.
+    return orjson.loads(entry.value).encode() if entry.table == PARAMETERS.name else entry.value
+
+
+def _portions(entries: list[T]) -> Iterator[list[T]]:
+    rest = iter(entries)
+    while portion := list(islice(rest, PORTION)):
+        yield portion
