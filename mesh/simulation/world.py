@@ -8,6 +8,7 @@ import random
 import zlib
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -138,11 +139,11 @@ class World:
             self._end()
 
     def _end(self) -> None:
+        """Ends all that is under way; on the running loop, because what is ended there may ask for the time."""
         self.loop.set_exception_handler(lambda _loop, _context: None)
-        for task in asyncio.all_tasks(self.loop):
-            task._log_destroy_pending = False  # type: ignore[attr-defined] # known to asyncio alone
         for pod in self.pods.values():
             pod.process.kill()
+        self.loop.run_until_complete(_end_tasks())
         asyncio.set_event_loop(None)
         self.loop.close()
 
@@ -399,6 +400,16 @@ def _pass_on(done: asyncio.Task[T], future: asyncio.Future[T]) -> None:
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
     if not future.done():
         future.set_exception(error)
+
+
+async def _end_tasks() -> None:
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task._log_destroy_pending = False  # type: ignore[attr-defined] # known to asyncio alone
+        for _ in range(10):
+            # What awaits something while it is ended is asked again.
+            with suppress(BaseException):
+                task.get_coro().close()  # type: ignore[union-attr] # asyncio's tasks have coroutines
+                break
 
 
 async def _as_coroutine(work: Awaitable[T]) -> T:
