@@ -10,8 +10,9 @@ from mesh.core.copies import SERVING, Copy
 from mesh.core.edits import RemoveCopy
 from mesh.core.errors import MeshError
 from mesh.core.events import PodLeaves
-from mesh.core.ids import ModelId
+from mesh.core.ids import ModelId, PodId
 from mesh.core.policy import HOUR
+from mesh.core.transitions import Living
 from mesh.pod.conductor import Conductor
 from mesh.pod.loads import Loads
 from mesh.pod.travel import Travels
@@ -53,6 +54,7 @@ class Drain:
 
     def __init__(self, conductor: Conductor, registry: Registry, loads: Loads, travels: Travels) -> None:
         self._conductor, self._registry, self._loads = conductor, registry, loads
+        self._living = Living(conductor.pod.id, registry.instances)
         self._overlaps: dict[ModelId, _Overlap] = {}
         travels.witness = self
 
@@ -74,13 +76,15 @@ class Drain:
         return all(record.shutting_down for _, record in self._conductor.pod.pods.others())
 
     async def run(self, limit: float) -> None:
-        """Hands over all that serves here, the most recently used first; after `limit` seconds what is left ends with the pod.
+        """Hands over all that serves here, what users want kept first, then the most recently used.
 
+        After `limit` seconds what is left ends with the pod.
         The pod has told the others that it leaves, so nothing new comes.
         """
         self._conductor.tell(PodLeaves())
         serving = sorted(
-            (copy for copy in self._conductor.pod.cache.current.values() if copy.state in SERVING), key=lambda copy: -copy.last_used
+            (copy for copy in self._conductor.pod.cache.current.values() if copy.state in SERVING),
+            key=lambda copy: (not self._kept(copy), -copy.last_used),
         )
         if self.alone or not serving:
             await self._deregister(serving)
@@ -96,12 +100,16 @@ class Drain:
         await self._deregister(serving)
 
     async def _hand_over(self, copy: Copy, turns: asyncio.Semaphore) -> None:
-        """Has a replacement loaded and, once it serves, takes this copy from the record."""
-        pod = self._conductor.pod
-        recent = self._conductor.now() - copy.last_used < RECENTLY
+        """Has a replacement loaded and, once it serves, takes this copy from the record.
+
+        One that users want kept is waited for however long it was not used, and goes before what is merely in use elsewhere.
+        """
+        kept = self._kept(copy)
+        recent = kept or self._conductor.now() - copy.last_used < RECENTLY
+        last_used = self._conductor.now() if kept else copy.last_used
         async with turns:
             try:
-                await self._loads.ensure(copy.id.model, last_used=copy.last_used, wait=recent, avoid=frozenset({pod.id}))
+                await self._loads.ensure(copy.id.model, last_used=last_used, wait=recent, avoid=self._no_replacements(copy.id.model))
             except MeshError as error:
                 log.warning("not handed over; it is served here to the end", extra={"model": copy.id.model, "cause": error.message})
                 return
@@ -109,6 +117,16 @@ class Drain:
             overlap = self._overlaps[copy.id.model] = _Overlap()
             await overlap.end()
         await self._deregister([copy])
+
+    def _kept(self, copy: Copy) -> bool:
+        bounds = self._conductor.pod.bounds.of(copy.id.model)
+        return bounds.pinned or bounds.least > 0
+
+    def _no_replacements(self, model: ModelId) -> frozenset[PodId]:
+        """This pod, and the other holders as long as they are fewer than the model's minimum."""
+        pod, record = self._conductor.pod, self._registry.models.get(model)
+        others = self._living.stay(record.copies if record is not None else ()) - {pod.id}
+        return frozenset({pod.id}) | (others if len(others) < pod.bounds.of(model).least else frozenset())
 
     async def _deregister(self, copies: list[Copy]) -> None:
         """Takes copies from their models' records, some at a time; one that is taken already stays so."""

@@ -17,6 +17,7 @@ from mesh.core.records import AliasRecord, ModelRecord
 from mesh.core.transitions import Blocked, Living, Load, Orders, Switch, Wait, grounds, next_step
 from mesh.core.units import Millis
 from mesh.pod.clock import Clock
+from mesh.pod.leading import leads_ours
 from mesh.store.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -153,17 +154,9 @@ class Transitions:
             self._look_at(alias)
 
     def _drives(self) -> bool:
-        """Whether it is this pod that works on transitions: the leader, or one for it if that is a router of another kind.
-
-        Such a router counts and loads copies only on its like. What both write is guarded by where the alias points.
-        """
-        if self._registry.read_only:
-            # The end of a transition could not be written.
-            return False
-        leader = self._registry.instances.get(self._registry.leader or PodId(""))
-        if self._registry.leads or leader is None or leader.endpoint:
-            return self._registry.leads
-        return min(self._living.stay(self._living.instances), default=None) == self._living.me
+        """Whether it is this pod that works on transitions. What others write too is guarded by where the alias points."""
+        # Read-only, the end of a transition could not be written.
+        return not self._registry.read_only and leads_ours(self._registry, self._living)
 
     def _look_at(self, alias: AliasId) -> None:
         """Has the right task run for an alias, or none."""
