@@ -15,6 +15,7 @@ from mesh.core.ids import CopyId, ModelId, PodId
 from mesh.core.instructions import (
     ChangeRecord,
     Instruction,
+    LoadElsewhere,
     LoadModel,
     NoteEviction,
     Outcome,
@@ -54,10 +55,13 @@ class Cache:
         watched: bool = False,
         alone: Callable[[ModelInfo], bool] = lambda _: True,
         kept: Callable[[ModelId], bool] = lambda _: False,
+        wanted_elsewhere: Callable[[Copy], bool] = lambda _: False,
     ) -> None:
         """Args:
         kept: whether a model's copy here may not be evicted. `recency.reconsider` is to be told when that may have changed.
+        wanted_elsewhere: whether another pod has room for a copy that is evicted.
         """
+        self._wanted_elsewhere = wanted_elsewhere
         self.pod, self.policy, self.watched, self.alone = pod, policy, watched, alone
         self.space = Space(policy.capacity, policy.reserve)
         self.current: dict[ModelId, Copy] = {}
@@ -102,7 +106,17 @@ class Cache:
         """Replaces a copy whose load came to nothing by one that wants the same, waiting callers included."""
         waiting, copy.waiting = copy.waiting, 0
         self.to(copy, State.GONE, why)
-        heir = replace(copy, id=self.next_id(copy.id.model), waiting=waiting, calls=0, state=State.REGISTERING, doubt=None)
+        heir = replace(
+            copy,
+            id=self.next_id(copy.id.model),
+            waiting=waiting,
+            calls=0,
+            begun=0,
+            usage=None,
+            state=State.REGISTERING,
+            doubt=None,
+            registered=True,
+        )
         self.admit(heir, "once more")
         self.to(heir, State.QUEUED, "stands in the registry")
 
@@ -296,6 +310,8 @@ class Cache:
         self._note_eviction(victim, for_model, age)
         self.order(NoteEviction(victim.id.model, age, grown))
         self.deregister(victim)
+        if self._wanted_elsewhere(victim):
+            self.order(LoadElsewhere(victim.id.model, victim.last_used))
         self.retire(victim, f"evicted for {for_model}, last used {age} ms ago")
 
     def _note_eviction(self, victim: Copy, for_model: ModelId, age: Millis) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mesh.core.edits import ModelEdit
 from mesh.core.errors import Code, MeshError
 from mesh.core.ids import CopyId, ModelId, PodId
 from mesh.core.records import ModelInfo
@@ -137,6 +138,20 @@ class FailureCleared:
 
 
 @dataclass(frozen=True, slots=True)
+class CopySpared:
+    """The mesh can do without a copy here, and another one answered.
+
+    Attributes:
+        edit: takes it from the record, unless copies came or went meanwhile.
+        why: for the story.
+    """
+
+    copy: CopyId
+    edit: ModelEdit
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordDiffers:
     """The model's record does not say what is true of this pod's copy."""
 
@@ -187,5 +202,6 @@ CopyEvent = (
     | UnloadSucceeded
     | UnloadFailed
     | RuntimeForgot
+    | CopySpared
 )
 Event = LoadWanted | CopyEvent | ModelDeleted | FailureCleared | RecordDiffers | RuntimeLost | RuntimeReturned | PodLeaves | TimePassed

@@ -101,7 +101,10 @@ class NoteEviction:
 
 @dataclass(frozen=True, slots=True)
 class LoadElsewhere:
-    """A load failed here: the model is to be loaded on another pod, unless one has it; nobody waits for the outcome."""
+    """A load failed here, or a copy was evicted for which others have room: the model is to be loaded on another pod, unless one has it.
+
+    Nobody waits for the outcome.
+    """
 
     model: ModelId
     last_used: Millis

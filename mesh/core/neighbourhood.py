@@ -225,8 +225,12 @@ class Neighbourhood:
         return cleared
 
     def serving(self, record: ModelRecord) -> list[PodId]:
-        """Other pods that live, can be called, are to stay, and serve a model."""
-        return [pod for pod in record.ready if pod in record.copies and self.callable(pod) and not self.instances[pod].shutting_down]
+        """Other pods that live, answer, are to stay, and serve a model."""
+        return [pod for pod in record.ready if pod in record.copies and self.stays(pod)]
+
+    def stays(self, pod: PodId) -> bool:
+        """Whether another pod lives, can be called, answers and is not about to end."""
+        return self.callable(pod) and pod not in self._aside and not self.instances[pod].shutting_down
 
     def zones(self, record: ModelRecord) -> Mapping[str, int]:
         """Copies of a model by the zone of the pod that holds them."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from mesh.core.bounds import BoundsOfModels
 from mesh.core.cache import Cache
+from mesh.core.cluster import Cluster, Subset
 from mesh.core.constraints import Constraints
 from mesh.core.copies import COMING, SERVING, Copy, State
 from mesh.core.edits import AddCopy, ClearFailure, SettleCopy
@@ -31,11 +32,14 @@ from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import NEVER, InstanceRecord
 from mesh.core.instructions import Abandon, ChangeRecord, Instruction, Outcome, PredictSize, ReleaseWaiters
 from mesh.core.neighbourhood import Neighbourhood
-from mesh.core.policy import Policy
+from mesh.core.policy import SECOND, Policy
 from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.rules import RULES
 from mesh.core.story import Line
 from mesh.core.units import Millis
+
+ROOM_ELSEWHERE = 5
+"""Percent of the pods' capacity that has to be free for an evicted model to be loaded on another one (reference 4.5)."""
 
 
 class BrokenRuleError(AssertionError):
@@ -66,7 +70,8 @@ class Pod:
         self.pods = Neighbourhood(pod)
         self.bounds = BoundsOfModels()
         self.models: Mapping[ModelId, ModelRecord] = {}
-        self.cache = Cache(pod, policy, watched=watched, alone=self.alone, kept=self.kept)
+        self.cache = Cache(pod, policy, watched=watched, alone=self.alone, kept=self.kept, wanted_elsewhere=self.wanted_elsewhere)
+        self._cluster: tuple[Millis, Cluster] | None = None
         self.predicts = predicts
         self.leaving = False
 
@@ -158,6 +163,23 @@ class Pod:
         if bounds.pinned or not bounds.least or record is None:
             return bounds.pinned
         return len(self.pods.serving(record)) < bounds.least
+
+    def wanted_elsewhere(self, copy: Copy) -> bool:
+        """Whether another pod loads a copy that is evicted: it had its time, no other copy serves, and there is room (reference 4.5)."""
+        cache, record = self.cache, self.models.get(copy.id.model)
+        if record is None or not copy.registered or cache.now - copy.created < 2 * cache.policy.load_timeout or self.pods.serving(record):
+            return False
+        subset = self.subset(copy.info.type, cache.now)
+        return subset.pods > 1 and subset.free_percent >= ROOM_ELSEWHERE
+
+    def subset(self, model_type: str, now: Millis) -> Subset:
+        """The pods that may hold models of a type, this one included, as they were within the last second."""
+        if self._cluster is None or not 0 <= now - self._cluster[0] < SECOND:
+            size = self.cache.policy.default_size
+            me = self.figures(InstanceRecord(labels=tuple(sorted(self.labels)), endpoint="here"))
+            others = ((pod, self.pods.figures(record, pod, size)) for pod, record in self.pods.others())
+            self._cluster = now, Cluster([(self.id, me), *others], size)
+        return self._cluster[1].of(model_type, self.constraints)
 
     def load(self, now: Millis) -> Load:
         """How busy this pod is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mesh.core.policy import HOUR, SECOND
 from mesh.core.units import Millis
@@ -86,7 +87,7 @@ class Usage:
     def measured(self, rpm: int, threshold: int, now: Millis) -> None:
         """Notes a window's rate."""
         self.at, self.rpm, self.threshold = now, rpm, threshold
-        if rpm * 100 > threshold * HEAVY:
+        if threshold and rpm * 100 > threshold * HEAVY:
             self.heavy_at = now
 
     def rate(self, tick: Millis) -> int:
@@ -125,3 +126,17 @@ def capacity_of(concurrency: int, calls: int, spent: float, percent: int, otherw
     if calls < FEW_SAMPLES:
         return otherwise
     return max(1, int(concurrency * calls * MINUTE * percent / (100 * spent))) if spent > 0 else 0
+
+
+class Verdict(NamedTuple):
+    """An answer about a model's copies.
+
+    Attributes:
+        copies: so many more, or fewer.
+        reason: in words for users.
+        case: which kind of answer it is; empty for one that nobody would ask about.
+    """
+
+    copies: int
+    reason: str
+    case: str = ""

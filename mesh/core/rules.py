@@ -12,9 +12,10 @@ from typing import Any
 from mesh.core import errors
 from mesh.core.cache import Cache
 from mesh.core.copies import Copy, State
-from mesh.core.edits import MarkReady, RecordFailure
+from mesh.core.edits import MarkReady, RecordFailure, SettleCopy
 from mesh.core.errors import Code
 from mesh.core.events import (
+    CopySpared,
     EditDone,
     EditFailed,
     EditRefused,
@@ -30,7 +31,7 @@ from mesh.core.events import (
     UnloadFailed,
     UnloadSucceeded,
 )
-from mesh.core.instructions import Abandon, EndCalls, LoadElsewhere, MeasureSize, Outcome, UnloadModel
+from mesh.core.instructions import Abandon, ChangeRecord, EndCalls, LoadElsewhere, MeasureSize, Outcome, UnloadModel
 from mesh.core.policy import DOUBT, UNLOAD_AFTER_FAILURE, UNLOAD_AFTER_TIMEOUT, UNLOAD_RETRIES, UNLOAD_RETRY_FIRST, UNLOAD_RETRY_NEXT
 from mesh.core.units import Millis, bytes_of
 
@@ -170,6 +171,24 @@ def _forgotten(cache: Cache, copy: Copy, event: RuntimeForgot) -> None:
     cache.unload(copy, "the runtime does not know it")
 
 
+def _spared(cache: Cache, copy: Copy, event: CopySpared) -> None:
+    # Until the record is written it says nothing of this copy that would have to be put right.
+    copy.registered = False
+    cache.stories.tell(copy.id.model, cache.now, f"to be given back: {event.why}")
+    cache.order(ChangeRecord(event.edit, copy.id))
+
+
+def _given_back(cache: Cache, copy: Copy, event: EditDone) -> None:
+    cache.retire(copy, "given back")
+
+
+def _not_given_back(cache: Cache, copy: Copy, event: EditRefused | EditFailed) -> None:
+    copy.registered = True
+    cache.stories.tell(copy.id.model, cache.now, f"kept: {event.error}")
+    if isinstance(event, EditRefused):
+        cache.change(SettleCopy(copy.id.model, cache.pod, copy.created, copy.loaded_at, False, copy.last_used))
+
+
 # Leaving
 
 
@@ -235,6 +254,10 @@ RULES: dict[tuple[State, type[object]], Rule] = {
     (State.SIZING, SizeMeasured): _sized,
     **{(state, SizeMeasured): _nothing for state in _LEAVING},
     **{(state, RuntimeForgot): _forgotten for state in _SERVING},
+    (State.READY, CopySpared): _spared,
+    (State.READY, EditDone): _given_back,
+    **{(State.READY, answer): _not_given_back for answer in (EditRefused, EditFailed)},
+    **{(state, late): _nothing for state in _LEAVING for late in (CopySpared, EditDone, EditRefused, EditFailed)},
     **{(state, RuntimeForgot): _forgotten_leaving for state in _LEAVING},
     (State.DRAINING, LastCallEnded): _idle,
     (State.UNLOADING, LastCallEnded): _nothing,

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from mesh.core.copies import State
+from mesh.core.edits import ReadModel
 from mesh.core.errors import Code, Unknown
 from mesh.core.events import (
     CopyEvent,
+    CopySpared,
     EditDone,
     EditFailed,
     EditRefused,
@@ -42,17 +44,18 @@ EVENTS: dict[type[object], Callable[[CopyId], CopyEvent | ModelDeleted | TimePas
     UnloadSucceeded: UnloadSucceeded,
     UnloadFailed: lambda copy: UnloadFailed(copy, "busy"),
     RuntimeForgot: RuntimeForgot,
+    CopySpared: lambda copy: CopySpared(copy, ReadModel(copy.model), "not needed"),
     ModelDeleted: lambda copy: ModelDeleted(copy.model),
     TimePassed: lambda _: TimePassed(),
 }
-IMPOSSIBLE = {
-    State.REGISTERING: {LoadSucceeded, LoadFailed, SizeMeasured, LastCallEnded, UnloadSucceeded, UnloadFailed, RuntimeForgot, TimePassed},
+IMPOSSIBLE: dict[State, set[type[object]]] = {
+    State.REGISTERING: {*EVENTS} - {EditDone, EditRefused, EditFailed, SizePredicted, ModelDeleted},
     **{state: {*EVENTS} - {ModelDeleted} for state in (State.QUEUED, State.CLAIMING)},
     State.LOADING: {*EVENTS} - {LoadSucceeded, LoadFailed, ModelDeleted, TimePassed},
     State.SIZING: {*EVENTS} - {SizeMeasured, RuntimeForgot, ModelDeleted},
-    State.READY: {*EVENTS} - {RuntimeForgot, ModelDeleted},
-    State.DRAINING: {*EVENTS} - {LastCallEnded, RuntimeForgot, SizeMeasured, ModelDeleted, TimePassed},
-    State.UNLOADING: {EditDone, EditRefused, EditFailed, SizePredicted},
+    State.READY: {*EVENTS} - {RuntimeForgot, ModelDeleted, CopySpared, EditDone, EditRefused, EditFailed},
+    State.DRAINING: {LoadSucceeded, LoadFailed, SizePredicted, UnloadSucceeded, UnloadFailed},
+    State.UNLOADING: {SizePredicted},
 }
 """Pairs that cannot meet: what answers an instruction comes only while the instruction is carried out."""
 
