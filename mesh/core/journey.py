@@ -336,7 +336,7 @@ class Journey:
 
     def _wait(self, record: ModelRecord, now: Millis) -> WaitFor:
         purpose = self._purpose
-        beside = frozenset(record.copies)
+        beside = frozenset({*record.copies, *self._avoid})
         return WaitFor(LoadWanted(self.model, record.info, self._last_used(now), urgent=purpose.urgent, waits=True, beside=beside))
 
     def _forward(self, kind: Kind, dest: PodId, now: Millis, holder: Holder | None) -> Forward:

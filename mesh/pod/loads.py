@@ -42,8 +42,8 @@ class Loads:
         avoid: frozenset[PodId] = frozenset(),
         hop: Hop | None = None,
         limit: float | None = None,
-    ) -> None:
-        """Sees to it that a pod has the model, or is about to have it.
+    ) -> PodId:
+        """Sees to it that a pod has the model, or is about to have it; which one.
 
         Args:
             model: what.
@@ -61,8 +61,9 @@ class Loads:
         journey = Journey(model, self._view, purpose)
         try:
             async with asyncio.timeout(limit):
-                while not await self._step(journey, wait=wait):
+                while (pod := await self._step(journey, wait=wait)) is None:
                     pass
+                return pod
         except TimeoutError:
             raise DeadlineExceeded(f"model {model} was not loaded within {limit:.3g} s; the load goes on") from None
 
@@ -77,32 +78,34 @@ class Loads:
         limit = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
         await self.ensure(hop.model, last_used=hop.last_used, wait=wait, urgent=hop.urgent, hop=hop, limit=limit)
 
-    async def _step(self, journey: Journey, *, wait: bool) -> bool:
-        """One step; whether that was all."""
+    async def _step(self, journey: Journey, *, wait: bool) -> PodId | None:
+        """One step; the pod that has the model or took it on, if that was all."""
+        me = self._conductor.pod.id
         step = journey.next(self._conductor.now(), random.randrange)
         if isinstance(step, Refuse) and isinstance(step.error, Unknown) and await self._lookups.model(journey.model):
-            return False
+            return None
         try:
             match step:
                 case Refuse(error):
                     raise error
                 case Forward(hop, _):
                     await self._peers.ensure_loaded(hop, wait=wait, timeout=LONGEST)
-                    return True
+                    return hop.dest
                 case WaitFor(wanted):
                     if not wait:
                         self._conductor.tell(replace(wanted, waits=False))
-                        return True
+                        return me
                     copy = await self._conductor.have_loaded(wanted)
                 case Serve(copy):
                     pass
         except MeshError as error:
             if not journey.failed(step, error):
                 raise
-            return False
-        if copy is not None:
-            self._conductor.leave(copy)
-        return copy is not None
+            return None
+        if copy is None:
+            return None
+        self._conductor.leave(copy)
+        return me
 
     # In the background
 
