@@ -188,6 +188,41 @@ class Settings(BaseSettings):
         default=0,
         meaning="calls running and queued on one copy if the runtime limits concurrency; 0: max(16, 8 x limit), < 0: no limit",
     )
+    scaleup_rpm: Annotated[int, Field(ge=10)] = _env(
+        "MM_SCALEUP_RPM_THRESHOLD",
+        default=2000,
+        meaning="calls a minute to one copy at which another one is loaded; config/scaleup_rpm_threshold in the registry goes before it",
+    )
+    scaleup_bandwidth: Annotated[int, Field(ge=10, le=200)] = _env(
+        "MM_CONC_SCALEUP_BANDWIDTH_PCT",
+        default=90,
+        meaning="if the runtime limits concurrency: part of the calls that a copy can take at which another one is loaded",
+        unit="%",
+    )
+    rate_interval: Annotated[int, Field(ge=50)] = _env(
+        "MESH_RATE_INTERVAL_MS", default=10_000, meaning="how often calls are counted to see whether more copies are wanted", unit="ms"
+    )
+    janitor_interval: Annotated[int, Field(ge=50)] = _env(
+        "MESH_JANITOR_INTERVAL_MS", default=360_000, meaning="how often a pod looks for copies that are not needed any more", unit="ms"
+    )
+    second_copy_least: Millis = _env(
+        "MESH_SECOND_COPY_MIN_AGE_MS",
+        default=420_000,
+        meaning="a model that is used again after at least this long gets a second copy",
+        unit="ms",
+    )
+    second_copy_most: Millis = _env(
+        "MESH_SECOND_COPY_MAX_AGE_MS",
+        default=2_400_000,
+        meaning="and after at most this long; a second copy unused for longer is given back",
+        unit="ms",
+    )
+    calm: Millis = _env(
+        "MESH_SCALEDOWN_AGE_MS",
+        default=600_000,
+        meaning="copies added for load stay for so long after it, and for three times as long after the last one was added",
+        unit="ms",
+    )
     default_alias_owner: str = _env("MM_DEFAULT_VMODEL_OWNER", default="", meaning="owner of aliases set without one")
     static_models: str = _env(
         "MM_AUTO_REGISTER_MODELS",
@@ -303,6 +338,8 @@ class Settings(BaseSettings):
         both(self.type_constraints, self.type_constraints_path, "MM_TYPE_CONSTRAINTS and MM_TYPE_CONSTRAINTS_PATH")
         if bool(self.tls_key) != bool(self.tls_cert):
             raise ValueError("MM_TLS_PRIVATE_KEY_PATH and MM_TLS_KEY_CERT_PATH go together; only one is set")
+        if self.second_copy_least > self.second_copy_most:
+            raise ValueError("MESH_SECOND_COPY_MIN_AGE_MS is greater than MESH_SECOND_COPY_MAX_AGE_MS: no model would get a second copy")
         if self.tls_client_auth != "NONE" and not self.tls_key:
             raise ValueError("MM_TLS_CLIENT_AUTH needs MM_TLS_PRIVATE_KEY_PATH and MM_TLS_KEY_CERT_PATH")
         if self.kv_read_only and not self.kv_store:

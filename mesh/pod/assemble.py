@@ -14,6 +14,7 @@ from mesh.core.journey import View
 from mesh.core.pod import Pod
 from mesh.core.records import AliasRecord, ModelRecord
 from mesh.core.rollout import Rollout
+from mesh.core.scaling import Scaling
 from mesh.core.units import bytes_of
 from mesh.pod.admission import Admission
 from mesh.pod.census import Census
@@ -28,6 +29,7 @@ from mesh.pod.management import Management
 from mesh.pod.membership import Membership
 from mesh.pod.peers import Peers
 from mesh.pod.references import ReferenceKeeper
+from mesh.pod.scaling import ScalingKeeper, rules_of
 from mesh.pod.serve import CallServer
 from mesh.pod.surroundings import REAL, Surroundings
 from mesh.pod.targets import Targets
@@ -156,7 +158,7 @@ def _join(
     admission = Admission(settings.max_calls, settings.max_held)
     turns = Turns(metrics, limited=runtime.limits_concurrency, longest=settings.max_inflight_per_copy)
     travels = Travels(conductor, view, targets.lookups, admission, turns, metrics)
-    membership = Membership(registry, conductor, settings, lambda: travels.calls)
+    membership = Membership(registry, conductor, settings, lambda: turns.busyness if turns.limited else travels.calls)
     serving = CallServer(
         targets,
         runtime,
@@ -169,7 +171,7 @@ def _join(
         log_each=settings.log_each_invoke,
     )
 
-    DynamicConfig(registry, settings, serving.log_each)
+    dynamic = DynamicConfig(registry, settings, serving.log_each)
     _listen(registry, conductor, rollout, peers)
     census = Census(registry)
     facts = Facts(conductor, registry, management, census)
@@ -178,6 +180,9 @@ def _join(
     )
     _watch_files(settings, living, pod, targets)
     living.tasks.begin(ReferenceKeeper(registry, conductor).keep(), "correcting references")
+    rules = rules_of(settings)
+    scaling = Scaling(pod, view.own, rules, lambda: dynamic.scaleup_rpm_threshold, conductor.now(), limited=turns.limited)
+    living.tasks.begin(ScalingKeeper(scaling, conductor, loads, peers).keep(), "following the load")
     figures = Figures(metrics, conductor, census, registry)
     if metrics.options is not None:
         living.tasks.begin(figures.watch_store(), "counting the time without a store")

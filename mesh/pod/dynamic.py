@@ -22,8 +22,6 @@ LEVELS: Final[Mapping[str, str]] = {
     "FATAL": "ERROR",
 }
 TRUTHS: Final[Mapping[str, bool]] = {"true": True, "false": False}
-DEFAULT_SCALEUP_RPM = 2000
-"""Requests a minute to one copy at which another one is wanted (reference 11.1, MM_SCALEUP_RPM_THRESHOLD)."""
 LOWEST_SCALEUP_RPM = 10
 
 
@@ -54,7 +52,7 @@ class DynamicConfig:
         log_each: switches the lines for each call of the runtime on and off.
         """
         self._settings, self._log_each = settings, log_each
-        self.scaleup_rpm_threshold = DEFAULT_SCALEUP_RPM
+        self.scaleup_rpm_threshold = settings.scaleup_rpm
         self._apply: Final[Mapping[str, Callable[[str | None], None]]] = {
             "logger_level": self._logger_level,
             "log_each_invocation": self._log_each_invocation,
@@ -90,9 +88,10 @@ class DynamicConfig:
     def _scaleup_rpm_threshold(self, value: str | None) -> None:
         threshold = _whole(value)
         if value is not None and (threshold is None or threshold < LOWEST_SCALEUP_RPM):
-            _warn("scaleup_rpm_threshold", value, f"has to be a whole number, at least {LOWEST_SCALEUP_RPM}", str(DEFAULT_SCALEUP_RPM))
+            in_force = f"MM_SCALEUP_RPM_THRESHOLD ({self._settings.scaleup_rpm})"
+            _warn("scaleup_rpm_threshold", value, f"has to be a whole number, at least {LOWEST_SCALEUP_RPM}", in_force)
             threshold = None
-        self.scaleup_rpm_threshold = DEFAULT_SCALEUP_RPM if threshold is None else threshold
+        self.scaleup_rpm_threshold = self._settings.scaleup_rpm if threshold is None else threshold
 
 
 def _whole(value: str | None) -> int | None:
