@@ -10,22 +10,34 @@ from mesh.core.copies import Copy
 from mesh.core.errors import QueueFull
 from mesh.telemetry.metrics import Metrics
 
+PER_MINUTE = 60
+"""A pod that is busy with one call all the time counts as one with 1000 calls a minute, tenths of a percent of its time: 60 ms are one."""
+
 
 def _at_once() -> None:
     """Nothing to give back where nothing is limited."""
 
 
 class Turns:
-    """A fair line before each copy, of bounded length.
+    """A fair line before each copy, of bounded length; how long each call takes on the runtime is kept with its copy.
 
     Args:
         limited: whether the runtime limits calls at all.
         longest: calls running and queued on one copy; 0 is max(16, 8 x its concurrency), negative is unlimited.
+
+    Attributes:
+        spent: ms of calls on the runtime, ever.
     """
 
     def __init__(self, metrics: Metrics, *, limited: bool, longest: int) -> None:
-        self._metrics, self._limited, self._longest = metrics, limited, longest
+        self._metrics, self.limited, self._longest = metrics, limited, longest
         self._lines: WeakKeyDictionary[Copy, asyncio.Semaphore] = WeakKeyDictionary()
+        self.spent = 0.0
+
+    @property
+    def busyness(self) -> int:
+        """A count that grows by 1000 a minute for each call that runs all the time."""
+        return int(self.spent / PER_MINUTE)
 
     async def take(self, copy: Copy) -> Callable[[], None]:
         """Waits for a turn; what gives it back.
@@ -33,14 +45,23 @@ class Turns:
         Raises:
             QueueFull: the line is full.
         """
-        if not self._limited:
+        if not self.limited:
             return _at_once
         concurrency = max(1, copy.concurrency)
         longest = self._longest or max(16, 8 * concurrency)
         if 0 < longest < copy.calls:
             raise QueueFull(f"Model queue overload: {copy.calls} calls run or wait on this copy of {copy.id.model}")
         line = self._lines.setdefault(copy, asyncio.Semaphore(concurrency))
-        begun = asyncio.get_running_loop().time()
+        time = asyncio.get_running_loop().time
+        begun = time()
         await line.acquire()
-        self._metrics.queue_delay((asyncio.get_running_loop().time() - begun) * 1000, copy.id.model)
-        return line.release
+        started = time()
+        self._metrics.queue_delay((started - begun) * 1000, copy.id.model)
+
+        def give_back() -> None:
+            took = (time() - started) * 1000
+            copy.timed, copy.busy = copy.timed + 1, copy.busy + took
+            self.spent += took
+            line.release()
+
+        return give_back
