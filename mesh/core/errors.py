@@ -6,7 +6,7 @@ status in exactly one place. A runtime's own status is an answer, not an error, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
@@ -38,6 +38,8 @@ class MeshError(Exception):
     """Root of all errors of the mesh. `message` is shown to the user: it names the thing, what is wrong, and what to do."""
 
     message: str
+    request: str = field(default="", init=False)
+    """Id under which `explain` knows of it; empty as long as it has none."""
 
     code: ClassVar[Code] = Code.INTERNAL
     http: ClassVar[int] = 500

@@ -36,6 +36,7 @@ class Hop:
         urgent: a request waits for the model, not a background task.
         tried: holders that did not serve this call.
         avoid: pods on which the model is not to be loaded for this call: those that failed, and those that the caller excludes.
+        request: id under which decisions for it are remembered; empty for a call that was a plain hit so far.
     """
 
     kind: Kind
@@ -47,6 +48,7 @@ class Hop:
     urgent: bool = True
     tried: frozenset[Holder] = frozenset()
     avoid: frozenset[PodId] = frozenset()
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,108 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from mesh.core.attempts import Attempt
 from mesh.core.balancing import Draw, lighter
 from mesh.core.copies import COMING, SERVING, Copy
+from mesh.core.decisions import Evidence
+from mesh.core.diary import Diary
 from mesh.core.edits import MODEL_NOT_FOUND
-from mesh.core.errors import Failed, LoadFailed, MeshError, NoRuntime, NotHere, Nowhere, Overloaded, RuntimeDown, Unknown
+from mesh.core.errors import Failed, LoadFailed, MeshError, NotHere, Nowhere, Overloaded, RuntimeDown, Unknown
 from mesh.core.events import LoadWanted
+from mesh.core.failed_loads import REFUSED, FailedLoads
 from mesh.core.hops import Holder, Hop, Kind
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.neighbourhood import Neighbourhood
-from mesh.core.placement import Place, Wish, choose, rotation
-from mesh.core.pod import Pod
+from mesh.core.loaders import loader_inputs
+from mesh.core.placement_evidence import PlacementEvidence
 from mesh.core.policy import MAX_ITERATIONS, MAX_LOCATIONS
 from mesh.core.records import ModelRecord
+from mesh.core.steps import CALL, Asker, Forward, Purpose, Refuse, Serve, Step, View, WaitFor
 from mesh.core.tries import latest_failure, out_of_tries
 from mesh.core.units import Millis
-
-Models = Mapping[ModelId, ModelRecord]
-
-
-@dataclass(frozen=True, slots=True)
-class Serve:
-    """Make the call on this copy, which was entered; leave it afterwards."""
-
-    copy: Copy
-
-
-@dataclass(frozen=True, slots=True)
-class WaitFor:
-    """Have the model loaded here and wait; then ask again."""
-
-    wanted: LoadWanted
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """Pass the call on to another pod; what comes back is the answer.
-
-    Attributes:
-        holder: the copy that it is sent to; None if that pod is to load one.
-    """
-
-    hop: Hop
-    holder: Holder | None
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """Answer with this error."""
-
-    error: MeshError
-
-
-Step = Serve | WaitFor | Forward | Refuse
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What journeys of one pod look at.
-
-    Attributes:
-        own: this pod's figures, fresh.
-        outdated: pods that are likely to be replaced by a rollout soon.
-    """
-
-    pod: Pod
-    models: Models
-    own: Callable[[], InstanceRecord]
-    outdated: Callable[[Millis], frozenset[PodId]]
-
-    @property
-    def pods(self) -> Neighbourhood:
-        """The other pods."""
-        return self.pod.pods
-
-
-@dataclass(frozen=True, slots=True)
-class Purpose:
-    """Why a model is wanted.
-
-    Attributes:
-        hop: how the wish came from another pod; None if it came from a caller or from this pod.
-        alias: what the caller named, if that was an alias.
-        balanced: the caller spreads its calls over the pods, so that a copy here serves.
-        last_used: what a new copy counts as; None is now.
-        urgent: a request waits for it.
-        enters: the wish is a call that goes to the copy; else the model is only to be loaded.
-        avoid: pods whose copies do not count and that are not to load it.
-    """
-
-    hop: Hop | None = None
-    alias: str = ""
-    balanced: bool = False
-    last_used: Millis | None = None
-    urgent: bool = True
-    enters: bool = True
-    avoid: frozenset[PodId] = frozenset()
-
-
-CALL = Purpose()
 
 
 @dataclass(slots=True)
@@ -121,8 +39,13 @@ class Journey:
     Deadline and cancellation belong to the coroutine that asks, and never reach a load.
     """
 
-    def __init__(self, model: ModelId, view: View, purpose: Purpose = CALL) -> None:
+    def __init__(self, model: ModelId, view: View, purpose: Purpose = CALL, asker: Asker | None = None) -> None:
         self.model = model
+        self._asker = asker
+        self._diary: Diary | None = None
+        self._failure: Attempt | None = None
+        self._joins = ""
+        self._grounds: Evidence | None = None
         self._view, self._purpose, self._pods = view, purpose, view.pod.pods
         hop = purpose.hop
         self._tried: set[Holder] = set(hop.tried) if hop else set()
@@ -136,10 +59,28 @@ class Journey:
         self._load_error: LoadFailed | None = None
         self._error: MeshError | None = None
 
+    @property
+    def request(self) -> str:
+        """The id under which the book has what was decided for this call; empty if nothing was, as for a plain hit."""
+        return self._diary.request if self._diary is not None else ""
+
     # Asked
 
     def next(self, now: Millis, draw: Draw) -> Step:
         """What to do now."""
+        step = self._way(now, draw)
+        if self._failure is not None:
+            following = step.hop.dest if isinstance(step, Forward) else "" if isinstance(step, Refuse) else self._pods.me
+            failure, self._failure = replace(self._failure, copies=self._standing(), following=following), None
+            self._book().retried(failure, step, now)
+        elif self._joins and self._asker is not None:
+            self._book().goes(step, self._joins, now)
+        self._joins = ""
+        if self._diary is not None and isinstance(step, Forward):
+            return replace(step, hop=replace(step.hop, request=self._diary.request))
+        return step
+
+    def _way(self, now: Millis, draw: Draw) -> Step:
         record = self._view.models.get(self.model)
         if record is None:
             return Refuse(Unknown(MODEL_NOT_FOUND))
@@ -154,25 +95,32 @@ class Journey:
     def again(self) -> bool:
         """The runtime did not know the copy, or went down: whether to go on, which helps once."""
         again, self._healed = not self._healed, True
+        if again:
+            said = "the model server does not know the model any more, or went down"
+            self._failure = Attempt("serve", self._pods.me, RuntimeDown.label, said, True, False, self._overloaded)
         return again
 
-    def failed(self, step: Step, error: MeshError) -> bool:
+    def failed(self, step: Step, error: MeshError, now: Millis) -> bool:
         """A step ended with an error; whether to ask for another one (appendix A.2)."""
+        if isinstance(step, Refuse):
+            self._book().refused(error, now, self._why_refused(error, now))
+            return False
         self._note(error)
-        hop = self._purpose.hop
         match step:
             case Forward(sent, holder):
                 self._exclude(sent.dest, holder, error)
                 self._down = step if isinstance(error, RuntimeDown) else self._down
-                return (error.elsewhere or isinstance(error, Nowhere | NoRuntime)) and self._overloaded < 2
             case Serve(copy):
                 self._tried.add((self._pods.me, copy.created))
             case WaitFor():
                 if not isinstance(error, RuntimeDown):
                     self._exclude(self._pods.me, None, error)
-            case _:
-                return False
-        return hop is None and error.elsewhere and self._overloaded < 2
+        attempt = Attempt.of(step, self._pods.me, error, handed_on=self._purpose.hop is not None, overloaded=self._overloaded)
+        if attempt.goes_on:
+            self._failure = attempt
+        else:
+            self._book().gave_up(replace(attempt, copies=self._standing()), now)
+        return attempt.goes_on
 
     # Copies that there are
 
@@ -204,6 +152,7 @@ class Journey:
             chosen = lighter(found.ready, self._pods, now, draw)
         elif found.coming:
             chosen = min(found.coming)[1]
+            self._joins = "waits for the copy that {} loads already"
         else:
             return None
         if chosen == me and copy is not None:
@@ -222,6 +171,7 @@ class Journey:
             entered = self._view.pod.enter(self.model, now)
             if entered is not None:
                 return Serve(entered)
+            self._joins = "waits for the copy that {} loads already"
         return self._wait(record, now)
 
     def _local(self) -> Copy | None:
@@ -251,6 +201,7 @@ class Journey:
         refusal = self._view.pod.refusal(self.model, record.info, now)
         if self._purpose.hop is not None:
             refusal = refusal or self._out_of_tries(record, now) or (None if self._pods.me in self._avoid else self._view.pod.down())
+            self._joins = f"{self._purpose.hop.sender} chose {{}} to load the model"
             return Refuse(refusal) if refusal else self._wait(record, now)
         stop = self._enough(record, now)
         if stop is not None:
@@ -259,6 +210,8 @@ class Journey:
         chosen = self._pods.intention(self.model, now)
         if chosen is None or chosen in excluded or not (chosen == self._pods.me or self._pods.callable(chosen)):
             chosen = self._choose(record, excluded, now)
+        else:
+            self._joins = "follows an earlier call to {}, which was chosen to load the model"
         if chosen is None:
             return self._last_resort(record, refusal, now)
         if self._pods.intention(self.model, now) != chosen:
@@ -274,26 +227,11 @@ class Journey:
         return frozenset(others | self._avoid | ({me} if here else set()))
 
     def _choose(self, record: ModelRecord, excluded: frozenset[PodId], now: Millis) -> PodId | None:
-        pods, pod = self._pods, self._view.pod
-        policy = pod.cache.policy
-        places = [Place(pods.me, self._view.own(), pods.ordered(pods.me, now), lately=pods.lately(pods.me, now))]
-        places += [
-            Place(
-                *(other, pods.figures(record, other, policy.default_size), pods.ordered(other, now), pods.aside(other)),
-                lately=pods.lately(other, now),
-            )
-            for other, record in pods.others()
-        ]
-        wish = Wish(
-            record.info.type,
-            self._last_used(now),
-            excluded,
-            pods.zones(record),
-            policy.default_size,
-            pods.me,
-            self._purpose.balanced,
-        )
-        return choose(places, wish, pod.constraints, self._view.outdated(now), now, rotation(now), churn_age=policy.churn_age).pod
+        inputs = loader_inputs(self._view, record, excluded, self._last_used(now), now, balanced=self._purpose.balanced)
+        choice = inputs.choose()
+        self._book().placed(inputs, choice, now)
+        self._grounds = PlacementEvidence(inputs) if choice.pod is None else None
+        return choice.pod
 
     def _enough(self, record: ModelRecord, now: Millis) -> MeshError | None:
         """Why no further copy is to be tried: it failed on several pods lately, or many copies did not serve."""
@@ -379,3 +317,37 @@ class Journey:
         elif not isinstance(error, NotHere) or self._error is None:
             self._error = error
         self._overloaded += isinstance(error, Overloaded)
+
+    # Told
+
+    def _book(self) -> Diary:
+        if self._diary is None:
+            self._diary = Diary(self.model, self._view, self._purpose, self._asker)
+        return self._diary
+
+    def _why_refused(self, error: MeshError, now: Millis) -> Evidence | None:
+        """What a refusal goes by, if it can be looked at again."""
+        record = self._view.models.get(self.model)
+        if record is not None and isinstance(error, LoadFailed):
+            cache = self._view.pod.cache
+            blocking = cache.failures.blocking(self.model, now)
+            until = blocking.retry_at if blocking else Millis(0)
+            loads = FailedLoads.of(record, sorted(self._failed), now, cache.policy.failure_counts, until)
+            return loads if loads.again() == REFUSED else self._grounds
+        return self._grounds
+
+    def _standing(self) -> tuple[tuple[str, str], ...]:
+        """The pods that have the model, and how each stands with this call."""
+        record = self._view.models.get(self.model)
+        return tuple((pod, self._stands(record, pod, at)) for pod, at in record.copies.items()) if record else ()
+
+    def _stands(self, record: ModelRecord, pod: PodId, wanted: Millis) -> str:
+        if (pod, wanted) in self._tried:
+            return "it was tried and did not serve this call"
+        if pod in self._avoid:
+            return "the model failed to load there, or this call is not to go there"
+        if pod != self._pods.me and not self._pods.callable(pod):
+            return "it is gone, or cannot be called"
+        if self._pods.aside(pod):
+            return "calls to it fail at present"
+        return "it serves" if pod in record.ready else "it is loading"

@@ -11,7 +11,8 @@ from mesh.core.errors import DeadlineExceeded, MeshError, Unknown
 from mesh.core.hops import Hop
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instructions import Instruction, LoadElsewhere
-from mesh.core.journey import Forward, Journey, Purpose, Refuse, Serve, View, WaitFor
+from mesh.core.journey import Journey
+from mesh.core.steps import Forward, Purpose, Refuse, Serve, View, WaitFor
 from mesh.core.units import Millis
 from mesh.pod.conductor import Conductor
 from mesh.pod.lookups import Lookups
@@ -99,7 +100,7 @@ class Loads:
                 case Serve(copy):
                     pass
         except MeshError as error:
-            if not journey.failed(step, error):
+            if not journey.failed(step, error, self._conductor.now()):
                 raise
             return None
         if copy is None:

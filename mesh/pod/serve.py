@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TypeVar
 
 from mesh.core.copies import Copy
-from mesh.core.errors import Unknown, Unsupported
+from mesh.core.errors import MeshError, Unknown, Unsupported
 from mesh.core.hops import Hop
 from mesh.pod.admission import Admission
 from mesh.pod.measured import Invoked, Measured
@@ -20,7 +21,7 @@ from mesh.runtime.handshake import Runtime
 from mesh.telemetry import logs
 from mesh.telemetry.metrics import Metrics
 from mesh.wire import fields
-from mesh.wire.call import Answer, Call, Metadata, Target
+from mesh.wire.call import REQUEST_ID, Answer, Call, Metadata, Target
 from mesh.wire.exchange import Exchange
 from mesh.wire.headers import to_runtime
 from mesh.wire.shapes import shape_of
@@ -61,27 +62,32 @@ class CallServer:
         if call.hop is not None:
             with logs.request(call.metadata):
                 return await self._one(call, payload, Named(call.hop.model, call.hop.alias), self._injection(call.method))
-        with self._admission.call(), logs.request(call.metadata), Measured(self._metrics, call.method, len(payload)) as measured:
-            path, rule = self._injection(call.method), self._targets.rule(call.method)
-            target = self._targets.target(call, rule, payload)
-            if is_several(target):
-                answer = await self._several(call, payload, target, path)
-            else:
-                (measured.named,) = await self._targets.find(target)
-                answer = await self._one(call, payload, measured.named, path)
-            measured.answered = len(answer.payload)
-            return answer
+        target: Target | None = None
+        try:
+            with self._admission.call(), logs.request(call.metadata), Measured(self._metrics, call.method, len(payload)) as measured:
+                path, rule = self._injection(call.method), self._targets.rule(call.method)
+                target = self._targets.target(call, rule, payload)
+                if is_several(target):
+                    answer = await self._several(call, payload, target, path)
+                else:
+                    (measured.named,) = await self._targets.find(target)
+                    answer = await self._one(call, payload, measured.named, path)
+                measured.answered = len(answer.payload)
+                return answer
+        except MeshError as error:
+            self.travels.refused(call, _name(target), error)
+            raise
 
     async def stream(self, call: Call, requests: AsyncIterator[bytes]) -> ServedStream:
         """Any number of messages both ways; returns when the first answer is there. Errors as `mesh.doors.ports.Serving` says."""
         held, measured = ExitStack(), Measured(self._metrics, call.method)
-        held.enter_context(logs.request(call.metadata))
-        if call.hop is None:
-            # Limits and figures of calls are those of the pod where they came in.
-            held.enter_context(self._admission.call())
-            held.enter_context(measured)
-        served = ServedStream(held, measured)
+        served, target = ServedStream(held, measured), None
         try:
+            held.enter_context(logs.request(call.metadata))
+            if call.hop is None:
+                # Limits and figures of calls are those of the pod where they came in.
+                held.enter_context(self._admission.call())
+                held.enter_context(measured)
             path, rule = self._injection(call.method), self._targets.rule(call.method)
             messages = Requests(requests, rule, path, measured)
             held.callback(messages.close)
@@ -93,6 +99,8 @@ class CallServer:
                 (measured.named,) = [Named(call.hop.model, call.hop.alias)] if call.hop else await self._targets.find(target)
                 await self._pipe(call, measured.named, messages, served)
         except BaseException as error:
+            if isinstance(error, MeshError):
+                self.travels.refused(call, _name(target), error)
             served.fail(error)
             raise
         return served
@@ -109,7 +117,11 @@ class CallServer:
         async def there(hop: Hop) -> Answer:
             return await self._peers.unary(hop, call, payload, remaining(call))
 
-        return await self._go(call, named, Way(here, there, len(payload)))
+        way = Way(here, there, len(payload))
+        answer = await self._go(call, named, way)
+        if way.request and call.hop is None:
+            answer = replace(answer, trailers=(*answer.trailers, (REQUEST_ID, way.request)))
+        return answer
 
     async def _pipe(self, call: Call, named: Named, messages: Requests, served: ServedStream) -> None:
         messages.bind(named)
@@ -131,7 +143,10 @@ class CallServer:
             else:
                 await served.begin(self._peers.stream(hop, call, messages.replay(), remaining(call)))
 
-        await self._go(call, named, Way(here, there, messages.held, served.keep, lambda: messages.replayable), messages.bind)
+        way = Way(here, there, messages.held, served.keep, lambda: messages.replayable)
+        await self._go(call, named, way, messages.bind)
+        if call.hop is None:
+            served.request = way.request
 
     async def _go(self, call: Call, named: Named, way: Way[T], bind: Callable[[Named], None] = lambda _: None) -> T:
         """Makes a call; one of an alias that was switched while it waited goes on to the new model."""
@@ -179,3 +194,10 @@ class CallServer:
         if path is None:
             raise Unsupported(f"Method not found or not permitted: {method}")
         return path
+
+
+def _name(target: Target | None) -> str:
+    """What a call asked for, as far as that is known."""
+    if target is None:
+        return ""
+    return target.either or next(iter((*target.aliases, *target.models)), "")

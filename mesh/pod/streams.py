@@ -13,7 +13,7 @@ from mesh.pod.measured import Measured
 from mesh.pod.targets import Named
 from mesh.pod.travel import End
 from mesh.wire import fields
-from mesh.wire.call import Answer, Metadata, RuntimeStatus
+from mesh.wire.call import REQUEST_ID, Answer, Metadata, RuntimeStatus
 from mesh.wire.exchange import Answering
 
 PEEK = 0.002
@@ -122,6 +122,9 @@ class ServedStream:
     Args:
         held: places, turns and measures to give back.
         measured: told what was answered.
+
+    Attributes:
+        request: the id under which `explain` knows of it; empty for a plain hit.
     """
 
     def __init__(self, held: ExitStack, measured: Measured) -> None:
@@ -131,6 +134,7 @@ class ServedStream:
         self._following: asyncio.Future[bytes | None] | None = None
         self._tail: Metadata = ()
         self.headers: Metadata = ()
+        self.request = ""
 
     async def begin(self, call: Answering, *, lone: bool = False) -> None:
         """Waits for the first answer, so that a copy which the runtime does not know can still be replaced.
@@ -195,7 +199,8 @@ class ServedStream:
     @property
     def trailers(self) -> Metadata:
         """Known once the iteration is over."""
-        return self._call.trailers if self._call else self._tail
+        trailers = self._call.trailers if self._call else self._tail
+        return (*trailers, (REQUEST_ID, self.request)) if self.request else trailers
 
     def close(self) -> None:
         """Ends a stream whose caller has left, or whose end was told; its caller may leave before the iteration begins."""

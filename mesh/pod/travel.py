@@ -11,12 +11,14 @@ from typing import Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from mesh.core.copies import Copy
+from mesh.core.diary import Diary
 from mesh.core.errors import Code, DeadlineExceeded, MeshError, Overloaded, Unknown
 from mesh.core.events import LoadWanted, RuntimeForgot
 from mesh.core.hops import Hop
 from mesh.core.ids import ModelId
-from mesh.core.journey import CALL, Forward, Journey, Purpose, Refuse, Serve, View, WaitFor
+from mesh.core.journey import Journey
 from mesh.core.neighbourhood import Neighbourhood
+from mesh.core.steps import CALL, Forward, Purpose, Refuse, Serve, View, WaitFor
 from mesh.core.units import Millis
 from mesh.pod.admission import Admission
 from mesh.pod.conductor import Conductor
@@ -26,7 +28,7 @@ from mesh.pod.turns import Turns
 from mesh.pod.underway import Underway
 from mesh.telemetry.metrics import Metrics
 from mesh.wire.answers import error_of, not_here
-from mesh.wire.call import Call, RuntimeStatus
+from mesh.wire.call import REQUEST_ID, Call, RuntimeStatus
 
 T = TypeVar("T")
 
@@ -50,6 +52,7 @@ class Way(Generic[T]):
         size: request bytes kept while it waits.
         keep: takes over what ends with the use of a copy, for a call that outlasts its first answer.
         may_repeat: whether the call can still be made on another copy.
+        request: set when it was made: the id under which `explain` knows of it; empty for a plain hit.
     """
 
     here: Callable[[Copy], Awaitable[T]]
@@ -57,6 +60,7 @@ class Way(Generic[T]):
     size: int
     keep: Callable[[End], None] | None = None
     may_repeat: Callable[[], bool] = lambda: True
+    request: str = ""
 
 
 class Witness(Protocol):
@@ -128,7 +132,7 @@ class Travels:
             MeshError: no copy gave an answer.
         """
         plain = call.hop is None and not named.alias and not call.balanced
-        journey = Journey(named.model, self._view, CALL if plain else Purpose(call.hop, named.alias, call.balanced))
+        journey = Journey(named.model, self._view, CALL if plain else Purpose(call.hop, named.alias, call.balanced), call)
         answered: RuntimeStatus | None = None
         while True:
             step = journey.next(self._conductor.now(), random.randrange)
@@ -142,15 +146,24 @@ class Travels:
                     step = Serve(copy)
                 done = await self._take(step, journey, call, way)
                 if done is not None:
+                    way.request = journey.request
                     return done[0]
             except RuntimeStatus as status:
-                busy = status.code is Code.RESOURCE_EXHAUSTED and journey.failed(step, Overloaded(status.details))
+                busy = status.code is Code.RESOURCE_EXHAUSTED and journey.failed(step, Overloaded(status.details), self._conductor.now())
                 if not busy or not way.may_repeat():
-                    raise
+                    raise _under(journey, status) from None
                 answered = status
             except MeshError as error:
-                if not journey.failed(step, error) or not way.may_repeat():
-                    raise answered or error from None
+                if not journey.failed(step, error, self._conductor.now()) or not way.may_repeat():
+                    error.request = journey.request
+                    raise _under(journey, answered) if answered else error from None
+
+    def refused(self, call: Call, model: str, error: MeshError) -> None:
+        """Remembers a call of a client that was refused, unless that is remembered already."""
+        if call.hop is None and not error.request:
+            diary = Diary(ModelId(model), self._view, CALL, call)
+            diary.refused(error, self._conductor.now(), None)
+            error.request = diary.request
 
     async def _take(self, step: Refuse | Forward | Serve, journey: Journey, call: Call, way: Way[T]) -> tuple[T] | None:
         """The call's result; None if another copy is to be looked for."""
@@ -223,6 +236,13 @@ class Travels:
             raise DeadlineExceeded(f"model {wanted.model} was not loaded within {limit:.3g} s; the load goes on") from None
         self._metrics.cache_miss((loop.time() - begun) * 1000, wanted.model)
         return copy
+
+
+def _under(journey: Journey, status: RuntimeStatus) -> RuntimeStatus:
+    """A runtime's answer to a call that was no plain hit names the call, so that it can be asked what was decided for it."""
+    if journey.request:
+        status.trailers = (*status.trailers, (REQUEST_ID, journey.request))
+    return status
 
 
 def remaining(call: Call) -> float | None:

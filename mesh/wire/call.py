@@ -13,6 +13,15 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 """gRPC metadata: lower-case names; names ending in `-bin` have bytes values, all others text."""
 
 
+REQUEST_ID = "mm-request-id"
+"""Our addition: names a request. What decisions were made for it can be asked for under this id (`mesh explain ID`).
+
+A caller may send it. It comes back with answers that were no plain hits, and with errors of the mesh.
+"""
+_OTHER_ID = "x-request-id"
+_TRACE = "traceparent"
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What a call names: concrete models, aliases, or `either` (an alias, or if there is none of that name, a model).
@@ -45,6 +54,16 @@ class Call:
     deadline: float | None = None
     balanced: bool = False
     hop: Hop | None = None
+
+    def request_id(self) -> str:
+        """The id that the sender gave the request: `mm-request-id`, else `x-request-id`, else W3C's trace id; or empty."""
+        for name in (REQUEST_ID, _OTHER_ID):
+            value = first(self.metadata, name)
+            if isinstance(value, str) and value:
+                return value
+        trace = first(self.metadata, _TRACE)
+        parts = trace.split("-") if isinstance(trace, str) else []
+        return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from mesh.core.hops import Holder, Hop, Kind, Load
 from mesh.core.ids import ModelId, PodId
 from mesh.core.units import Millis
 from mesh.protocols import peer_pb2 as pb
-from mesh.wire.call import Metadata, RuntimeStatus, first
+from mesh.wire.call import REQUEST_ID, Metadata, RuntimeStatus, first
 from mesh.wire.headers import HOP_PREFIXES, TRANSPORT
 
 HOP = "mesh-hop-bin"
@@ -61,7 +61,8 @@ def to_peer(metadata: Metadata, hop: Hop) -> Metadata:
             f"a call for model {hop.model[:100]!r} cannot be passed to another pod: its ids take {len(data)} bytes, and {LARGEST_HOP} "
             "are the limit; use shorter ids"
         )
-    return (*[entry for entry in metadata if not _stays(entry[0])], (HOP, data))
+    named: Metadata = ((REQUEST_ID, hop.request),) if hop.request and first(metadata, REQUEST_ID) is None else ()
+    return (*[entry for entry in metadata if not _stays(entry[0])], *named, (HOP, data))
 
 
 def without_hop(metadata: Metadata) -> Metadata:

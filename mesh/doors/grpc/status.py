@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
 from mesh.core.errors import Bug, Malformed, MeshError
-from mesh.wire.call import Metadata, RuntimeStatus
+from mesh.wire.call import REQUEST_ID, Metadata, RuntimeStatus
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,8 @@ async def abort(context: Context, error: Exception, *, answered: bool = False, f
             log.error("unexpected error %s", number, exc_info=error)
             error = Bug(f"unexpected error {number}; the router's log has the cause")
         code, details = error.code.name, _fitting(error.message)
+    if isinstance(error, MeshError) and error.request:
+        trailers = ((REQUEST_ID, error.request),)
     await context.abort(grpc.StatusCode[code], details, _pairs((*trailers, *farewell(error))))
 
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from mesh.core.errors import Bug, Code, Failed, Malformed, MeshError
 from mesh.doors.rest import headers
-from mesh.wire.call import RuntimeStatus
+from mesh.wire.call import REQUEST_ID, RuntimeStatus
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def of_mesh(_: Request, error: Exception) -> Response:
 def of_runtime(_: Request, error: Exception) -> Response:
     """A runtime's own status, by the table; 401 carries `WWW-Authenticate`, as its text."""
     assert isinstance(error, RuntimeStatus)
-    extra = headers.outward(error.headers)
+    extra = headers.outward(error.headers) | headers.request_id(error.trailers)
     if error.code is Code.UNAUTHENTICATED:
         extra["www-authenticate"] = headers.printable(error.details) or "Bearer"
     return answer(HTTP[error.code], error.code, error.details or error.code.name, extra)
@@ -89,4 +89,4 @@ def of_bug(error: Exception) -> Response:
 
 def of_mesh_error(error: MeshError) -> Response:
     """As `of_mesh`, outside a route."""
-    return answer(error.http, error.code, error.message)
+    return answer(error.http, error.code, error.message, {REQUEST_ID: error.request} if error.request else None)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 from mesh.core.errors import Malformed
-from mesh.wire.call import Metadata
+from mesh.wire.call import REQUEST_ID, Metadata, first
 
 PREFIX = "grpc-metadata-"
 """grpc-gateway's: `Grpc-Metadata-X: v` is the metadata `x: v`, in both directions."""
@@ -89,6 +89,12 @@ def outward(metadata: Metadata) -> dict[str, str]:
         # A name may come more than once; HTTP joins the values of one header with a comma.
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers
+
+
+def request_id(trailers: Metadata) -> dict[str, str]:
+    """The header that names a request which was no plain hit; none for others."""
+    found = first(trailers, REQUEST_ID)
+    return {REQUEST_ID: found} if isinstance(found, str) else {}
 
 
 def printable(text: str) -> str:

@@ -43,9 +43,8 @@ class Inference:
         name, version = named(request)
         message = ModelMetadataRequest(name=name, version=version)
         answer = await self._call(request, name, "ModelMetadata", message.SerializeToString())
-        return Response(
-            orjson.dumps(metadata.write(answer.payload)), headers=headers.outward(answer.headers), media_type="application/json"
-        )
+        extra = headers.outward(answer.headers) | headers.request_id(answer.trailers)
+        return Response(orjson.dumps(metadata.write(answer.payload)), headers=extra, media_type="application/json")
 
     async def ready(self, request: Request) -> Response:
         """GET: 200 if a call now would be served, else 503; never loads. A name nobody knows is 404."""
@@ -64,7 +63,7 @@ class Inference:
         answer = await self._call(request, name, "ModelInfer", message.SerializeToString())
         large = len(answer.payload) >= LARGE
         text, length = await asyncio.to_thread(encode, answer.payload, reply) if large else encode(answer.payload, reply)
-        extra = headers.outward(answer.headers)
+        extra = headers.outward(answer.headers) | headers.request_id(answer.trailers)
         if length is None:
             return Response(text, headers=extra, media_type="application/json")
         return Response(text, headers=extra | {binary.HEADER: str(length)}, media_type="application/octet-stream")

@@ -28,8 +28,9 @@ from mesh.core.hops import Hop, Kind, Load
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.instructions import Outcome
-from mesh.core.journey import Forward, Journey, Purpose, Refuse, Serve, Step, View, WaitFor
+from mesh.core.journey import Journey
 from mesh.core.records import ModelRecord
+from mesh.core.steps import Forward, Purpose, Refuse, Serve, Step, View, WaitFor
 from mesh.core.units import Millis, Units
 from tests.unit.core.stage import HERE, INFO, Stage, copy_id
 
@@ -142,7 +143,7 @@ def test_a_failed_load_on_the_only_pod_is_what_callers_hear_until_it_may_be_trie
 
 
 def test_an_end_that_is_no_step_ends_the_journey() -> None:
-    assert Mesh().journey().failed(Refuse(Nowhere("no")), Nowhere("no")) is False
+    assert Mesh().journey().failed(Refuse(Nowhere("no")), Nowhere("no"), Millis(0)) is False
 
 
 # To copies that there are
@@ -279,13 +280,13 @@ def test_a_call_looks_further_when_the_runtime_of_a_pod_is_down_and_in_the_end_w
     mesh.stage.failed("m#1")
     journey = mesh.journey()
     assert forwarded(step := mesh.next(journey)) == (Kind.HIT, A)
-    assert journey.failed(step, RuntimeDown("A is down"))
+    assert journey.failed(step, RuntimeDown("A is down"), mesh.now)
     assert forwarded(step := mesh.next(journey)) == (Kind.LOAD, B)
-    assert journey.failed(step, LoadFailed("broken on B"))
+    assert journey.failed(step, LoadFailed("broken on B"), mesh.now)
     step = mesh.next(journey)
     assert isinstance(step, Forward)
     assert (step.hop.kind, step.hop.dest, step.hop.tried) == (Kind.HIT, A, frozenset({(A, EARLY)}))
-    assert journey.failed(step, PeerUnavailable("A is gone, too"))
+    assert journey.failed(step, PeerUnavailable("A is gone, too"), mesh.now)
     assert refused(mesh.next(journey)).message == "broken on B"
 
 
@@ -310,9 +311,9 @@ def test_calls_that_wait_for_a_model_look_elsewhere_when_the_runtime_goes_down_a
     model, outcome, error = mesh.stage.released[-1]
     assert (model, outcome) == ("m", Outcome.FAILED)
     assert isinstance(error, RuntimeDown)
-    assert journey.failed(step, error)
+    assert journey.failed(step, error, mesh.now)
     assert forwarded(step := mesh.next(journey)) == (Kind.LOAD, A)
-    assert journey.failed(step, Leaving("A is leaving"))
+    assert journey.failed(step, Leaving("A is leaving"), mesh.now)
     assert isinstance(mesh.next(journey), WaitFor)
 
 
@@ -379,7 +380,7 @@ def test_a_load_that_fails_is_tried_on_other_pods_three_in_all_and_the_runtimes_
         pod = HERE if isinstance(step, WaitFor) else forwarded(step)[1]
         tried.append(pod)
         mesh.has(failed={**mesh.models[M].failed, pod: mesh.now}, failures={pod: f"broken on {pod}"})
-        assert journey.failed(step, LoadFailed(f"broken on {pod}"))
+        assert journey.failed(step, LoadFailed(f"broken on {pod}"), mesh.now)
     assert len(set(tried)) == 3
     assert refused(mesh.next(journey)).message == f"broken on {tried[-1]}"
 
@@ -405,7 +406,7 @@ def test_five_copies_that_do_not_serve_are_enough() -> None:
     for _ in five:
         step = mesh.next(journey)
         assert forwarded(step)[0] is Kind.HIT
-        assert journey.failed(step, PeerUnavailable("gone"))
+        assert journey.failed(step, PeerUnavailable("gone"), mesh.now)
     assert refused(mesh.next(journey)).message == "gone"
     new = mesh.journey(Purpose(hop=None))
     for pod in five:
@@ -432,7 +433,7 @@ def test_where_no_pod_is_left_the_last_error_is_the_answer() -> None:
     journey = mesh.journey()
     step = mesh.next(journey)
     assert forwarded(step) == (Kind.LOAD, A)
-    assert journey.failed(step, PeerUnavailable("no answer"))
+    assert journey.failed(step, PeerUnavailable("no answer"), mesh.now)
     assert refused(mesh.next(journey)).message == "no answer"
 
 
@@ -464,7 +465,7 @@ def test_a_holder_that_does_not_have_it_any_more_is_not_asked_again() -> None:
     journey = mesh.journey()
     step = mesh.next(journey)
     assert forwarded(step) == (Kind.HIT, A)
-    assert journey.failed(step, NotHere("gone"))
+    assert journey.failed(step, NotHere("gone"), mesh.now)
     after = mesh.next(journey)
     assert isinstance(after, Forward)
     assert (after.hop.dest, after.hop.tried) == (B, frozenset({(A, EARLY)}))
@@ -476,7 +477,7 @@ def test_a_holder_that_lost_it_may_load_it_again_before_the_record_shows_that() 
     mesh.stage.pod.constraints = Constraints.parse('{"test": {"required": ["x"]}}')
     mesh.has(copies={A: EARLY}, ready={A: LATE})
     journey = mesh.journey()
-    assert journey.failed(mesh.next(journey), NotHere("gone"))
+    assert journey.failed(mesh.next(journey), NotHere("gone"), mesh.now)
     assert forwarded(mesh.next(journey)) == (Kind.LOAD, A)
 
 
@@ -484,7 +485,7 @@ def test_a_holder_that_does_not_answer_is_not_to_load_it() -> None:
     mesh = Mesh(A)
     mesh.has(copies={A: EARLY}, ready={A: LATE})
     journey = mesh.journey()
-    assert journey.failed(mesh.next(journey), PeerUnavailable("away"))
+    assert journey.failed(mesh.next(journey), PeerUnavailable("away"), mesh.now)
     assert isinstance(mesh.next(journey), WaitFor)
 
 
@@ -493,8 +494,8 @@ def test_what_went_wrong_is_told_rather_than_that_a_copy_is_gone() -> None:
     mesh.view.pod.leaving = True
     mesh.has(copies={A: EARLY, B: EARLY}, ready={A: LATE, B: LATE})
     journey = mesh.journey(Purpose(avoid=frozenset({HERE})))
-    assert journey.failed(mesh.next(journey), RuntimeUnavailable("out of order"))
-    assert journey.failed(mesh.next(journey), NotHere("gone"))
+    assert journey.failed(mesh.next(journey), RuntimeUnavailable("out of order"), mesh.now)
+    assert journey.failed(mesh.next(journey), NotHere("gone"), mesh.now)
     mesh.view.pods.instance_changed(B, None)
     assert refused(mesh.next(journey)).message == "out of order"
 
@@ -503,7 +504,7 @@ def test_a_copy_that_was_loaded_anew_is_another_holder() -> None:
     mesh = Mesh(A)
     mesh.has(copies={A: EARLY}, ready={A: LATE})
     journey = mesh.journey()
-    assert journey.failed(mesh.next(journey), NotHere("gone"))
+    assert journey.failed(mesh.next(journey), NotHere("gone"), mesh.now)
     mesh.has(copies={A: LATE}, ready={A: LATE})
     assert forwarded(mesh.next(journey)) == (Kind.HIT, A)
 
@@ -513,7 +514,7 @@ def test_a_copy_here_whose_runtime_does_not_answer_is_left_for_another() -> None
     mesh.loads_here()
     journey = mesh.journey()
     step = mesh.next(journey)
-    assert journey.failed(step, RuntimeUnavailable("away"))
+    assert journey.failed(step, RuntimeUnavailable("away"), mesh.now)
     assert forwarded(mesh.next(journey)) == (Kind.LOAD, A)
 
 
@@ -521,7 +522,7 @@ def test_a_call_that_a_leaving_copy_did_not_wait_for_is_not_made_a_second_time()
     mesh = Mesh(A)
     mesh.loads_here()
     journey = mesh.journey()
-    assert journey.failed(mesh.next(journey), Outlived("took too long")) is False
+    assert journey.failed(mesh.next(journey), Outlived("took too long"), mesh.now) is False
 
 
 @pytest.mark.parametrize("error", [DeadlineExceeded("late"), Unknown("no such model"), Failed("whatever")])
@@ -529,7 +530,7 @@ def test_errors_that_no_other_pod_can_help_with_end_the_journey(error: MeshError
     mesh = Mesh(A)
     mesh.has(copies={A: EARLY}, ready={A: LATE})
     journey = mesh.journey()
-    assert journey.failed(mesh.next(journey), error) is False
+    assert journey.failed(mesh.next(journey), error, mesh.now) is False
 
 
 def test_a_loader_with_nowhere_to_put_it_sends_the_call_elsewhere() -> None:
@@ -537,7 +538,7 @@ def test_a_loader_with_nowhere_to_put_it_sends_the_call_elsewhere() -> None:
     journey = mesh.journey()
     mesh.stage.pod.pods.intend(M, A, mesh.now)
     step = mesh.next(journey)
-    assert journey.failed(step, Nowhere("Cache churn threshold exceeded"))
+    assert journey.failed(step, Nowhere("Cache churn threshold exceeded"), mesh.now)
     assert mesh.stage.pod.pods.intended(M) is None
     assert isinstance(mesh.next(journey), WaitFor)
 
@@ -546,16 +547,16 @@ def test_the_second_copy_that_is_too_busy_is_the_last() -> None:
     mesh = Mesh(A, B, C)
     mesh.has(copies={A: EARLY, B: EARLY, C: EARLY}, ready={A: LATE, B: LATE, C: LATE})
     journey = mesh.journey()
-    assert journey.failed(mesh.next(journey), Overloaded("busy"))
-    assert not journey.failed(mesh.next(journey), Overloaded("busy"))
+    assert journey.failed(mesh.next(journey), Overloaded("busy"), mesh.now)
+    assert not journey.failed(mesh.next(journey), Overloaded("busy"), mesh.now)
 
 
 def test_a_load_error_is_told_rather_than_what_came_later() -> None:
     mesh = Mesh(A, B)
     mesh.stage.pod.leaving = True
     journey = mesh.journey()
-    assert journey.failed(mesh.next(journey), LoadFailed("the model is broken"))
-    assert journey.failed(mesh.next(journey), NotHere("gone"))
+    assert journey.failed(mesh.next(journey), LoadFailed("the model is broken"), mesh.now)
+    assert journey.failed(mesh.next(journey), NotHere("gone"), mesh.now)
     assert refused(mesh.next(journey)).message == "the model is broken"
 
 
@@ -592,7 +593,7 @@ def test_failures_that_a_call_met_count_before_the_record_shows_them() -> None:
     mesh.view.pod.leaving = True
     journey = mesh.journey()
     for _ in range(3):
-        assert journey.failed(mesh.next(journey), LoadFailed("broken"))
+        assert journey.failed(mesh.next(journey), LoadFailed("broken"), mesh.now)
     assert refused(mesh.next(journey)).message == "broken"
 
 
@@ -604,7 +605,7 @@ def test_a_call_for_a_copy_that_loads_here_waits_for_it_and_for_a_ready_one_is_s
     mesh.stage.loaded("m#1")
     step = mesh.next(journey)
     assert isinstance(step, Serve)
-    assert journey.failed(step, RuntimeUnavailable("away")) is False
+    assert journey.failed(step, RuntimeUnavailable("away"), mesh.now) is False
 
 
 def test_a_copy_that_the_runtime_forgot_is_loaded_again_for_the_call_that_met_it() -> None:
@@ -622,7 +623,7 @@ def test_a_call_to_load_a_model_loads_it_here_and_its_failure_goes_back() -> Non
     journey = mesh.journey(asked(Kind.LOAD, last_used=EARLY))
     step = mesh.next(journey)
     assert isinstance(step, WaitFor)
-    assert journey.failed(step, LoadFailed("broken")) is False
+    assert journey.failed(step, LoadFailed("broken"), mesh.now) is False
 
 
 def test_a_call_to_load_what_another_pod_has_by_now_goes_on_to_that_one_and_if_that_fails_loads_it_here() -> None:
@@ -631,7 +632,7 @@ def test_a_call_to_load_what_another_pod_has_by_now_goes_on_to_that_one_and_if_t
     journey = mesh.journey(asked(Kind.LOAD))
     step = mesh.next(journey)
     assert forwarded(step) == (Kind.HIT, B)
-    assert journey.failed(step, NotHere("gone"))
+    assert journey.failed(step, NotHere("gone"), mesh.now)
     assert isinstance(mesh.next(journey), WaitFor)
 
 

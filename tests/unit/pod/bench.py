@@ -12,10 +12,10 @@ from mesh.core.events import LoadWanted as Wanted
 from mesh.core.ids import CopyId, ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.instructions import ChangeRecord, EndCalls, Instruction, LoadModel, UnloadModel
-from mesh.core.journey import View
 from mesh.core.pod import Pod
 from mesh.core.policy import Policy
 from mesh.core.records import ModelInfo
+from mesh.core.steps import View
 from mesh.core.units import Millis, Units
 from mesh.pod.clock import WallClock
 from mesh.pod.conductor import Conductor
