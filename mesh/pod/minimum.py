@@ -37,7 +37,7 @@ PART = 100
 class Loader(Protocol):
     """Has models loaded; `mesh.pod.loads.Loads` is one."""
 
-    async def ensure(self, model: ModelId, *, last_used: Millis, wait: bool, avoid: frozenset[PodId]) -> None:
+    async def ensure(self, model: ModelId, *, last_used: Millis, wait: bool, avoid: frozenset[PodId]) -> object:
         """Returns when a copy serves on a pod that is not to be avoided; raises a MeshError if there is none."""
         ...
 
