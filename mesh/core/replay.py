@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from mesh.core import attempts, eviction, failed_loads, minimum, placement_inputs, reaping, scale_down, scale_up, second_copy
+from mesh.core.attempts import Attempt
 from mesh.core.decisions import Evidence
 from mesh.core.errors import Malformed
+from mesh.core.eviction import Eviction
+from mesh.core.failed_loads import FailedLoads
 from mesh.core.placement_evidence import PlacementEvidence
-from mesh.core.placement_inputs import NAME as PLACEMENT
-from mesh.core.placement_inputs import placement_from_json
+from mesh.core.recorded import from_json
 
-READERS: Mapping[str, Callable[[Any], Evidence]] = {PLACEMENT: lambda data: PlacementEvidence(placement_from_json(data))}
+
+def _placement(data: Any) -> PlacementEvidence:
+    return PlacementEvidence(placement_inputs.placement_from_json(data))
+
+
+READERS: Mapping[str, Callable[[Any], Evidence]] = {
+    placement_inputs.NAME: _placement,
+    eviction.NAME: Eviction.from_json,
+    attempts.NAME: Attempt.from_json,
+    failed_loads.NAME: FailedLoads.from_json,
+    second_copy.NAME: partial(from_json, second_copy.SecondCopy),
+    scale_up.NAME: partial(from_json, scale_up.ScaleUp),
+    scale_down.NAME: partial(from_json, scale_down.ScaleDown),
+    minimum.NAME: partial(from_json, minimum.Stock),
+    reaping.NAME: partial(from_json, reaping.Absence),
+}
 """What reads the inputs of each function that decides, by the name in `decided_by`."""
 
 
