@@ -1,0 +1,134 @@
+"""What users ask of copies holds: minimum, maximum, pin and preload, through changes, drains and kills; dead pods are forgotten at once.
+
+Four pods, of which the first leads. Leases are short, so that a killed pod's ends within seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from mesh.protocols import model_mesh_pb2 as mm
+from tests.integration.etcd.server import Etcd
+from tests.support.client import TIMEOUT, refused
+from tests.support.cluster import Cluster, a_cluster, chosen_places
+from tests.support.runtime_state import MIB, Behaviour
+from tests.support.waiting import until
+
+SERVICE, PODS = "bounds", 4
+ROOM = 10
+"""Models of the default size that fit into a pod."""
+
+
+@pytest.fixture(scope="module")
+def mesh(etcd: Etcd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    behaviour = Behaviour(capacity=ROOM * 55 * MIB, default_size=50 * MIB, loading_concurrency=2)
+    environment = {**chosen_places(PODS), "MESH_LEASE_TTL": "2", "MESH_PROACTIVE_LOADING": "false"}
+    folder = tmp_path_factory.mktemp("bounds")
+    with a_cluster(folder, f"etcd:{etcd.address}", PODS, service=SERVICE, behaviour=behaviour, environment=environment) as cluster:
+        yield cluster
+
+
+def bound(mesh: Cluster, name: str, kind: str = "example", path: str = "", load: bool = False, **bounds: Any) -> str:
+    """Registers a service with bounds on its copies, as the controller does; its model."""
+    info = mm.ModelInfo(type=kind, path=path)
+    request = mm.SetVModelRequest(vModelId=name, targetModelId=f"{name}-1", modelInfo=info, autoDeleteTargetModel=True, loadNow=load)
+    mesh[0].client.mesh.setVModel(request, timeout=TIMEOUT, metadata=(("mesh-bounds", json.dumps(bounds)),))
+    return f"{name}-1"
+
+
+def record(etcd: Etcd, model: str) -> dict[str, Any]:
+    """A model's record as it lies in etcd."""
+    found: dict[str, Any] = json.loads(etcd.get(f"/tas-runtime/{SERVICE}/registry/{model}"))
+    return found
+
+
+def holds(mesh: Cluster, model: str, copies: int) -> set[int]:
+    """Waits until so many pods serve a model; which."""
+
+    def ready() -> set[int]:
+        states = {copy["pod"]: copy["state"] for copy in mesh[0].facts(f"models/{model}")["copies"]}
+        return {number for number in mesh.held(model) if states[mesh[number].id] == "ready"}
+
+    until(lambda: len(ready()) == copies, f"{copies} copies of {model}; {mesh[0].facts(f'models/{model}')['copies']}")
+    return ready()
+
+
+def test_a_minimum_is_loaded_without_a_call_and_changed_in_place(mesh: Cluster) -> None:
+    model = bound(mesh, "two", minCopies=2)
+    first = holds(mesh, model, 2)
+    assert mesh.loads(model) == 2
+    bound(mesh, "two", minCopies=3)
+    assert first < holds(mesh, model, 3)
+    assert mesh.loads(model) == 3, "those that were there stay"
+    assert mesh.calls(model) == [0] * PODS
+
+
+def test_what_is_to_be_preloaded_is_loaded_once_without_a_call(mesh: Cluster) -> None:
+    model = bound(mesh, "early", preload=True)
+    holds(mesh, model, 1)
+    assert mesh.loads(model) == 1
+
+
+def test_a_minimum_beyond_what_can_hold_it_is_as_many_as_can(mesh: Cluster) -> None:
+    model = bound(mesh, "lonely", "on-1", minCopies=3)
+    assert holds(mesh, model, 1) == {1}
+    assert mesh.loads(model) == 1
+
+
+@pytest.mark.parametrize("bounds", ['{"minCopies": 3, "maxCopies": 2}', '{"minCopies": "1"}', "[", '{"copies": 1}'])
+def test_bounds_that_cannot_be_are_refused_and_nothing_is_registered(mesh: Cluster, bounds: str) -> None:
+    request = mm.SetVModelRequest(vModelId="wrong", targetModelId="wrong-1", modelInfo=mm.ModelInfo(type="example"))
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "header mesh-bounds: "):
+        mesh[0].client.mesh.setVModel(request, timeout=TIMEOUT, metadata=(("mesh-bounds", bounds),))
+    assert mesh[0].client.alias("wrong").status == mm.VModelStatusInfo.NOT_FOUND
+
+
+def test_a_pinned_model_outlives_a_flood_of_others(mesh: Cluster) -> None:
+    model = bound(mesh, "pinned", "on-3", load=True, pinned=True)
+    assert holds(mesh, model, 1) == {3}
+    for number in range(ROOM + 3):
+        mesh[0].client.register(f"flood-{number}", kind="on-3")
+        mesh[0].client.said(f"flood-{number}")
+    assert mesh[3].runtime.unloads(), "some had to go"
+    assert mesh[3].runtime.unloads(model) == 0
+
+
+def test_minimum_and_pin_hold_through_a_drain(mesh: Cluster) -> None:
+    cold = bound(mesh, "cold", load=True, pinned=True)
+    (home,) = holds(mesh, cold, 1)
+    two = bound(mesh, "drained", minCopies=2)
+    leaver = next(iter(holds(mesh, two, 2) - {0}))
+    leaver = home if home else leaver
+    held = {model: mesh.held(model) for model in (cold, two)}
+    assert mesh[leaver].router.stop() == 0
+    for model, copies in ((cold, 1), (two, 2)):
+        assert leaver not in holds(mesh, model, copies)
+        assert mesh.loads(model) == copies + (leaver in held[model])
+    mesh[leaver].runtime.stop()
+    mesh.start(leaver)
+    mesh.await_all()
+
+
+def test_minimum_and_pin_hold_through_a_kill_and_the_dead_pod_is_forgotten(mesh: Cluster, etcd: Etcd) -> None:
+    pinned, two = bound(mesh, "survivor", "off-0", load=True, pinned=True), bound(mesh, "killed", "off-0", minCopies=2)
+    (home,) = holds(mesh, pinned, 1)
+    assert len(holds(mesh, two, 2)) == 2
+    mesh[0].client.register("broken", "FAILALWAYS_it is broken", kind=f"on-{home}", load=True, sync=True)
+    mesh[0].client.loaded("plain", kind=f"on-{home}")
+    dead = mesh[home].id
+    assert dead in record(etcd, "broken")["failedIn"]
+    assert dead in record(etcd, "plain")["instanceIds"]
+    mesh[home].kill()
+    until(lambda: "failedIn" not in record(etcd, "broken"), "the failure of a dead pod is forgotten")
+    until(lambda: "instanceIds" not in record(etcd, "plain"), "its copies are forgotten")
+    assert home not in holds(mesh, pinned, 1)
+    assert home not in holds(mesh, two, 2)
+    for model in (pinned, two):
+        until(lambda model=model: dead not in record(etcd, model)["instanceIds"], f"{model} names the dead pod no more")  # type: ignore[misc]
+    living = {pod.id for number, pod in enumerate(mesh.pods) if number != home}
+    assert set(record(etcd, two)["ready"]) <= living
