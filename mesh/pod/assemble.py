@@ -37,6 +37,7 @@ from mesh.pod.tasks import Tasks
 from mesh.pod.transitions import Transitions
 from mesh.pod.travel import Travels
 from mesh.pod.turns import Turns
+from mesh.pod.upkeep import Upkeep
 from mesh.runtime import health
 from mesh.runtime.channels import address
 from mesh.runtime.handshake import Runtime, meet
@@ -180,6 +181,7 @@ def _join(
     )
     _watch_files(settings, living, pod, targets)
     living.tasks.begin(ReferenceKeeper(registry, conductor).keep(), "correcting references")
+    Upkeep(registry, conductor, loads).begin(living.tasks)
     rules = rules_of(settings)
     scaling = Scaling(pod, view.own, rules, lambda: dynamic.scaleup_rpm_threshold, conductor.now(), limited=turns.limited)
     living.tasks.begin(ScalingKeeper(scaling, conductor, loads, peers).keep(), "following the load")
