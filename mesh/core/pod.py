@@ -227,10 +227,15 @@ class Pod:
         if known is not None and known.info != record.info:
             # Deleted and registered as another model before this pod saw either.
             events.append(ModelDeleted(model))
-        wanted = copy.created if copy is not None and copy.registered else None
-        if record.copies.get(self.id) != wanted and (copy is None or copy.registered):
+        if (copy is None or copy.registered) and self._differs(record, copy):
             events.append(RecordDiffers(model))
         return events
+
+    def _differs(self, record: ModelRecord, copy: Copy | None) -> bool:
+        """Whether a record says anything else of this pod's copy than is true; it may be older than the end of the load."""
+        if record.copies.get(self.id) != (copy.created if copy is not None else None):
+            return True
+        return copy is not None and copy.state in SERVING and self.id not in record.ready
 
     def story(self, model: ModelId) -> Sequence[Line]:
         """What happened to a model here, oldest first."""

@@ -22,7 +22,15 @@ def test_a_record_that_says_what_is_true_means_nothing() -> None:
     stage = Stage()
     assert stage.pod.record_changed(M, ModelRecord(INFO, copies={THERE: Millis(1)})) == []
     stage.holding(["m"])
-    assert stage.pod.record_changed(M, ModelRecord(INFO, copies={HERE: stage.copy("m#1").created})) == []
+    created = stage.copy("m#1").created
+    assert stage.pod.record_changed(M, ModelRecord(INFO, copies={HERE: created}, ready={HERE: Millis(9)})) == []
+
+
+def test_a_copy_that_an_old_record_shows_as_loading_is_written_there_as_ready() -> None:
+    stage = Stage().holding(["m"])
+    copy = stage.copy("m#1")
+    assert seen(stage, ModelRecord(INFO, copies={HERE: copy.created})) == []
+    assert stage.edits[-1] == SettleCopy(M, HERE, copy.created, copy.loaded_at, failed=False, last_used=copy.last_used)
 
 
 def test_a_model_that_is_gone_is_unloaded() -> None:
