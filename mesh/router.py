@@ -187,7 +187,11 @@ class Router:
 
         if not pod.registry.read_only:
             self._step("registering the models that the settings name")
-            await static.register(models, pod.management, pod.conductor.now())
+            if pod.registry.trouble is None:
+                await static.register(models, pod.management, pod.conductor.now())
+            else:
+                later = static.register_later(models, pod.management, pod.registry, pod.conductor.now())
+                pod.tasks.begin(later, "registering the models that the settings name")
 
         self._step("opening the doors")
         await self._open_to_clients(pod, self._readiness)

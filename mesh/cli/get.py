@@ -182,7 +182,7 @@ def _pod(pod: dict[str, Any], *, wide: bool) -> list[str]:
     oldest = router.get("oldest_used_ms")
     row = [
         pod["name"],
-        pod["state"],
+        _state(pod),
         number("models"),
         output.size(router.get("used_bytes")),
         output.size(router.get("capacity_bytes", pod.get("capacityBytes"))),
@@ -195,6 +195,11 @@ def _pod(pod: dict[str, Any], *, wide: bool) -> list[str]:
         str(sum(process["restarts"] for process in pod["processes"])) if pod["processes"] else "-",
     ]
     return row + [pod.get(name) or "-" for name in ("runtime", "grpc", "rest", "metrics")] if wide else row
+
+
+def _state(pod: dict[str, Any]) -> str:
+    registry = pod["router"].get("registry", {}).get("state", "ready")
+    return f"{pod['state']}; registry {registry}" if registry != "ready" else str(pod["state"])
 
 
 def _as_data(format_: Format, name: str | None, values: list[Any], names: list[str]) -> bool:

@@ -152,10 +152,11 @@ class PodSetup:
         }
 
     def _router(self, plan: PodPlan) -> dict[str, str]:
+        snapshot = self.folder.registry.with_name(f"registry.{self.name}.snapshot")
         shared = dict(zip(("MESH_SHARED_GRPC_PORT", "MESH_SHARED_REST_PORT"), map(str, self.shared or ()), strict=False))
         return {
             **shared,
-            **({"KV_STORE": self.kv_store} if self.kv_store else {}),
+            **({"KV_STORE": self.kv_store, "MESH_SNAPSHOT_PATH": str(snapshot)} if self.kv_store else {}),
             "MM_SERVICE_NAME": SERVICE,
             "WKUBE_POD_NAME": self.name,
             "MESH_BIND_ADDRESS": ports.HOST,

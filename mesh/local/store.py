@@ -53,9 +53,11 @@ class OwnEtcd:
         self.child = Child(self._command, say)
 
     def wipe(self) -> None:
-        """Removes what an earlier mesh left. Raises OSError."""
+        """Removes what an earlier mesh left, and what its pods remember of it. Raises OSError."""
         if self._data.exists():
             shutil.rmtree(self._data)
+        for snapshot in self._data.parent.glob("registry.*.snapshot"):
+            snapshot.unlink()
         self._data.mkdir(mode=0o700)
 
     async def start(self) -> None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mesh.core.aliases import SetAlias
-from mesh.core.errors import LoadFailed, Malformed, MeshError
+from mesh.core.errors import LoadFailed, Malformed, MeshError, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.records import ModelInfo
 from mesh.core.status import AliasState, AliasStatus, ModelState, ModelStatus
 from mesh.core.units import Millis
 from mesh.pod.management import Management
 from mesh.settings import Settings
+from mesh.store.registry import Registry
 
 log = logging.getLogger(__name__)
 
+AGAIN = (1.0, 3.0)
+"""Seconds between two looks at whether a store that was away at the start answers."""
 VARIABLE = "MM_AUTO_REGISTER_MODELS"
 PATH_VARIABLE = "MM_AUTO_REGISTER_MODELS_PATH"
 
@@ -94,6 +98,21 @@ async def register(models: list[StaticModel], management: Management, now: Milli
         await asyncio.gather(*loads, return_exceptions=True)
     if models:
         log.info("static models are registered", extra={"models": len(models), "loaded": len(loads)})
+
+
+async def register_later(models: list[StaticModel], management: Management, registry: Registry, now: Millis) -> None:
+    """As `register`, as soon as the store answers; what goes wrong then is logged, because the pod serves by now."""
+    while models:
+        await asyncio.sleep(random.uniform(*AGAIN))
+        if registry.trouble is not None:
+            continue
+        try:
+            await register(models, management, now)
+        except StoreUnavailable:
+            continue
+        except MeshError as error:
+            log.error("the models that the settings name are not all registered", extra={"cause": error.message})
+        break
 
 
 async def _carry_out(entry: StaticModel, management: Management, now: Millis, *, wait: bool = False) -> None:
