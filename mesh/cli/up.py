@@ -20,8 +20,9 @@ from mesh.cli.client import Control
 from mesh.core.errors import Conflict, Failed, Malformed, MeshError, Unsupported
 from mesh.local import state
 from mesh.local.__main__ import options_text
+from mesh.local.options import UpOptions
 from mesh.local.state import DataFolder
-from mesh.local.supervisor import Supervisor, UpOptions
+from mesh.local.supervisor import Supervisor
 
 _READY_TIMEOUT = 240.0
 """Seconds: more than a router waits for its model server (180). Every further pod adds a part: they start side by side on few cores."""
@@ -48,7 +49,12 @@ def up(
     grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the gRPC clients.")] = 8033,
     rest_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the REST clients.")] = 8008,
     namespace: Annotated[str, typer.Option(help="The namespace that it stands for.")] = "modelmesh-serving",
-    pods: Annotated[int, typer.Option(min=1, max=_MOST_PODS, help="So many pods, which share an etcd and the clients' ports.")] = 1,
+    pods: Annotated[
+        str,
+        typer.Option(
+            metavar="N|MIN..MAX", help="So many pods, which share an etcd and the clients' ports; a range follows what they want."
+        ),
+    ] = "1",
     store: Annotated[
         str,
         typer.Option(
@@ -62,12 +68,13 @@ def up(
     with output.plain_errors(usage=(Malformed, Unsupported)):
         folder = DataFolder.at(data or state.default_data())
         claims = dict(_claim(text) for text in pvc or [])
+        least, most = _pods(pods)
         _refuse_second(folder)
         store = _reachable(store) if store else ""
         # The small one first: what keeps one from being made keeps the other.
-        etcd = environment.ensure("etcd") if pods > 1 and not store else None
+        etcd = environment.ensure("etcd") if max(least, most) > 1 and not store else None
         where = environment.ensure("mlserver")
-        options = UpOptions(folder.root, where, claims, storage_config, namespace, grpc_port, rest_port, pods, store, etcd)
+        options = UpOptions(folder.root, where, claims, storage_config, namespace, grpc_port, rest_port, least, store, etcd, most)
         if detach:
             _detached(options)
         else:
@@ -79,6 +86,21 @@ def _claim(text: str) -> tuple[str, Path]:
     if not (equals and name and path) or "/" in name or name.startswith("."):
         raise output.usage(f"--pvc {text}: it reads --pvc NAME=DIR, e.g. --pvc my-models-pvc=./models")
     return name, Path(path).expanduser().absolute()
+
+
+def _pods(text: str) -> tuple[int, int]:
+    """The number of pods at the start, and that up to which it follows what they want; 0 if it stays."""
+    least, dots, most = text.partition("..")
+    if not all(part.isascii() and part.isdecimal() and len(part) < 7 for part in (least, most if dots else least)):
+        raise output.usage(f"--pods {text}: it reads --pods N or --pods MIN..MAX, e.g. --pods 3 or --pods 1..4")
+    lowest, highest = int(least), int(most if dots else least)
+    if lowest < 1:
+        raise output.usage(f"--pods {text}: a mesh has at least one pod")
+    if lowest > highest:
+        raise output.usage(f"--pods {text}: the first number is the smaller one; did you mean {highest}..{lowest}?")
+    if highest > _MOST_PODS:
+        raise output.usage(f"--pods {text}: {_MOST_PODS} pods at most; each is three processes and a dozen ports of this machine")
+    return lowest, highest if dots and highest > lowest else 0
 
 
 def _reachable(option: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 from mesh.core.constraints import Labels
 from mesh.core.instances import NEVER, InstanceRecord
@@ -62,6 +63,13 @@ class Aims:
     calls: int = CALLS
     settle: Millis = SETTLE
     calm: Millis = CALM
+
+
+class Use(NamedTuple):
+    """What a pod measures of itself for this: calls that run at a time, in hundredths, and what models out of recent use take."""
+
+    calls: int = 0
+    idle: Units = Units(0)
 
 
 @dataclass(frozen=True, slots=True)

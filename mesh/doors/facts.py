@@ -29,7 +29,7 @@ def facts_route(facts: Callable[[], Facts | None]) -> Route:
         except Malformed as error:
             return error.http, {"error": error.message}
         if found is None:
-            return 404, {"error": f"there is no {request.path}; try {PREFIX}/pod, /pods, /copies, /models[/ID], /aliases[/NAME]"}
+            return 404, {"error": f"there is no {request.path}; try {PREFIX}/pod, /pods, /wanted, /copies, /models[/ID], /aliases[/NAME]"}
         return 200, found
 
     return answer
@@ -44,6 +44,8 @@ def _view(facts: Facts, kind: str, name: str, request: Request) -> dict[str, obj
             return facts.pod()
         case "pods", "":
             return facts.pods()
+        case "wanted", "":
+            return facts.wanted()
         case "models", "":
             return facts.models(one("after"), _limit(one("limit")), one("part"), one("pod"), _state(one("state")))
         case "copies", "":

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from mesh.core.errors import MeshError
 from mesh.local.control import serve
-from mesh.local.supervisor import Supervisor, UpOptions
+from mesh.local.options import UpOptions
+from mesh.local.supervisor import Supervisor
 
 
 def options_from(text: str) -> UpOptions:
@@ -30,6 +31,7 @@ def options_from(text: str) -> UpOptions:
         pods=fields["pods"],
         store=fields["store"],
         etcd=Path(fields["etcd"]) if fields["etcd"] else None,
+        most_pods=fields["most_pods"],
     )
 
 
@@ -47,6 +49,7 @@ def options_text(options: UpOptions) -> str:
             "pods": options.pods,
             "store": options.store,
             "etcd": str(options.etcd) if options.etcd else "",
+            "most_pods": options.most_pods,
         }
     )
 

@@ -110,6 +110,10 @@ def _router(app: FastAPI, supervisor: Supervisor) -> None:
     async def pods() -> Any:
         return await views.pod_rows(supervisor)
 
+    @app.get("/v1/wanted")
+    async def wanted() -> Any:
+        return await views.wanted(supervisor)
+
     @app.get("/v1/models")
     async def models(request: Request) -> Any:
         return await views.model_page(supervisor, dict(request.query_params))

@@ -97,7 +97,7 @@ class AnyRouter:
 
     def __init__(self, pods: Sequence[LocalPod]) -> None:
         self._pods = pods
-        self._current = 0
+        self._latest: LocalPod | None = None
 
     async def set_alias(self, order: PointAlias, *, retry: bool) -> AliasStatus:
         """As `RouterClient.set_alias`; doing it twice is doing it once."""
@@ -117,15 +117,14 @@ class AnyRouter:
 
     async def _ask(self, call: Callable[[RouterClient], Awaitable[T]]) -> T:
         # Those that take calls come first: of the others one may be just alive enough to keep a caller waiting.
-        turned = [self._pods[(self._current + step) % len(self._pods)] for step in range(len(self._pods))]
         failure = PeerUnavailable("the mesh has no pod")
-        for pod in sorted(turned, key=lambda pod: not pod.ready):
+        for pod in sorted(self._pods, key=lambda pod: (not pod.ready, pod is not self._latest)):
             try:
                 answer = await call(pod.router)
             except PeerUnavailable as error:
                 failure = error
             else:
-                self._current = self._pods.index(pod)
+                self._latest = pod
                 return answer
         raise failure
 

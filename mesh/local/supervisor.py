@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from mesh.core.errors import Conflict, Failed, Malformed
+from mesh.core.errors import Failed, Malformed
 from mesh.local import pod, ports, state, volumes
 from mesh.local.controller import Controller
 from mesh.local.documents import Documents
-from mesh.local.pod import PodPorts, PodSetup
+from mesh.local.fleet import READY_POLL, Fleet
+from mesh.local.options import UpOptions
 from mesh.local.pods import AnyRouter, LocalPod
-from mesh.local.processes import Child, Say
+from mesh.local.processes import Say
+from mesh.local.scaler import Scaler
 from mesh.local.state import Context, DataFolder
-from mesh.local.store import OwnEtcd
 from mesh.manifests import runtimes
 from mesh.manifests.bounds import passed_over
 from mesh.manifests.documents import AnyRuntime, ClusterServingRuntime, InferenceService, PersistentVolumeClaim, Predictor, Secret
@@ -30,34 +27,6 @@ from mesh.manifests.documents import ServingRuntime as NamespacedRuntime
 from mesh.manifests.parsing import Applied
 from mesh.manifests.predictor import registration
 from mesh.manifests.runtimes import PodPlan
-
-_READY_POLL = 0.2
-
-_RESTART_PATIENCE = 120.0
-"""Seconds that a pod gets to take calls again before the next one is started anew."""
-
-
-@dataclass(frozen=True)
-class UpOptions:
-    """What `mesh up` was told.
-
-    Attributes:
-        environment: of the model servers.
-        storage_config: None means the data folder's own.
-        store: the etcd that is used, as `KV_STORE` names it; empty means one of the mesh's own, or none for a single pod.
-        etcd: environment with an etcd; needed for several pods without a store.
-    """
-
-    data: Path
-    environment: Path
-    claims: Mapping[str, Path] = field(default_factory=dict)
-    storage_config: Path | None = None
-    namespace: str = "modelmesh-serving"
-    grpc_port: int = 8033
-    rest_port: int = 8008
-    pods: int = 1
-    store: str = ""
-    etcd: Path | None = None
 
 
 class Supervisor:
@@ -74,13 +43,10 @@ class Supervisor:
         self.ready = asyncio.Event()
         self.stopping = asyncio.Event()
         self._replanned = asyncio.Event()
-        self.pods: list[LocalPod] = []
-        self.warnings: list[str] = []
+        self.fleet = Fleet(options, self.folder, self.storage_config, say, self._router_ended)
         self._served = False
-        self._reserved: list[socket.socket] = []
         # Set by run, in this order: a port of its own is chosen only once the data folder is ours.
         self.plan: PodPlan
-        self.etcd: OwnEtcd | None = None
         self.router: AnyRouter
         self.controller: Controller
 
@@ -98,13 +64,16 @@ class Supervisor:
         lock = self.folder.acquire(self.context)
         tasks: list[asyncio.Task[None]] = []
         try:
-            self._claim_ports()
+            self.fleet.claim_ports(self.context)
             self._prepare()
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, self.stopping.set)
             if not state.publish(self.context):
                 self.say("mesh", f"another mesh stays the current one; name this one with --mesh {self.folder.root}")
-            tasks = [asyncio.create_task(work) for work in (control(self), self.controller.run(), self._watch_ready(), self._keep_pods())]
+            tasks = [
+                asyncio.create_task(work)
+                for work in (control(self), self.controller.run(), self._watch_ready(), self._keep_pods(), *self._following())
+            ]
             ending = asyncio.create_task(self.stopping.wait())
             done, _ = await asyncio.wait([*tasks, ending], return_when=asyncio.FIRST_COMPLETED)
             ending.cancel()
@@ -117,6 +86,11 @@ class Supervisor:
             await self._end(tasks)
             state.withdraw(self.context)
             lock.close()
+
+    @property
+    def pods(self) -> list[LocalPod]:
+        """The pods that there are."""
+        return self.fleet.pods
 
     # Documents
 
@@ -204,19 +178,6 @@ class Supervisor:
 
     # The pods
 
-    def _claim_ports(self) -> None:
-        other = state.current()
-        mine = {self.options.grpc_port, self.options.rest_port}
-        # Its router may be between two lives, and its ports free for the moment.
-        if other and other.data != self.context.data and mine & {other.grpc_port, other.rest_port}:
-            raise Conflict(_taken(next(iter(mine & {other.grpc_port, other.rest_port})), "--grpc-port and --rest-port"))
-        for port, option in ((self.options.grpc_port, "--grpc-port"), (self.options.rest_port, "--rest-port")):
-            if not ports.is_free(port):
-                raise Conflict(_taken(port, option))
-            if self.options.pods > 1:
-                # Held from now on: no other program can slip in among those that share it, nor while none of them lives.
-                self._reserved.append(ports.reserve(port))
-
     def _prepare(self) -> None:
         self.folder.prepare()
         if not self.storage_config.is_dir():
@@ -225,7 +186,7 @@ class Supervisor:
         self.documents.read(self.say)
         in_force = self._runtimes(())
         self.plan = pod.local_plan(in_force)
-        self._lay_out()
+        self.fleet.lay_out()
         pod.write_rules(self.folder, in_force)
         self.router = AnyRouter(self.pods)
         self.controller = Controller(self.router, self.say)
@@ -236,44 +197,9 @@ class Supervisor:
             if isinstance(document, InferenceService | Predictor):
                 self.controller.want(registration(document, applied.origin))
 
-    def _lay_out(self) -> None:
-        """Who runs where: all ports that clients need not know come from one allocation."""
-        options = self.options
-        free = iter(ports.choose(PodPorts.count() * options.pods + OwnEtcd.PORTS))
-        if options.pods > 1 and not options.store:
-            if options.etcd is None:
-                raise Malformed("several pods share a registry: an etcd environment or a store has to be given")
-            self.etcd = OwnEtcd(options.etcd, self.folder, next(free), next(free), self.say)
-            self.etcd.wipe()
-        store = self.etcd.kv_store if self.etcd else options.store
-        alone = options.pods == 1
-        if not alone:
-            self.folder.leave_models_of([f"pod-{number}" for number in range(options.pods)])
-        for number in range(options.pods):
-            name = pod.ALONE if alone else f"pod-{number}"
-            folder = self.folder if alone else self.folder.of_pod(name)
-            folder.prepare()
-            allocated = PodPorts(*itertools.islice(free, PodPorts.count()))
-            if alone:
-                allocated = replace(allocated, grpc=options.grpc_port, rest=options.rest_port)
-            setup = PodSetup(
-                name,
-                "" if alone else f"{name}/",
-                folder,
-                allocated,
-                options.environment,
-                self.storage_config,
-                store,
-                None if alone else (options.grpc_port, options.rest_port),
-            )
-            self.pods.append(LocalPod(setup, self.say, self._router_ended))
-
     def _router_ended(self) -> None:
         self.ready.clear()
-        self._forget()
-
-    def _forget(self) -> None:
-        """A registry in memory ends with its router; one in etcd does not."""
+        # A registry in memory ends with its router; one in etcd does not.
         if not self.pods[0].setup.kv_store:
             self.controller.forget()
 
@@ -289,50 +215,25 @@ class Supervisor:
 
     async def _keep_pods(self) -> None:
         """Starts the registry and the pods, and the pods again after their plan changed."""
-        self._weigh()
-        if self.etcd:
-            await self.etcd.start()
-        for one in self.pods:
-            one.start(self.plan)
+        await self.fleet.start(self.plan)
         while True:
             await self._replanned.wait()
             self._replanned.clear()
             self.say("mesh", f"the runtime {self.plan.name} changed; {'the pods start' if len(self.pods) > 1 else 'the pod starts'} again")
-            self._weigh()
-            await self._restart()
+            await self.fleet.restart(self.plan, self._replanned.is_set)
 
-    async def _restart(self) -> None:
-        """One after the other: capacity and labels are read once, at the start of each process, and the others serve meanwhile."""
-        for one in self.pods:
-            self.ready.clear()
-            await one.stop()
-            self._forget()
-            one.start(self.plan)
-            for _ in range(int(_RESTART_PATIENCE / _READY_POLL)):
-                if one is self.pods[-1] or one.ready or self._replanned.is_set():
-                    break
-                await asyncio.sleep(_READY_POLL)
-
-    def _weigh(self) -> None:
-        """Says if the pods may want more memory than there is."""
-        there, each = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), self.plan.memory_request
-        self.warnings.clear()
-        if each * len(self.pods) > there:
-            self.warnings.append(
-                f"{len(self.pods)} pods that plan with {_gib(each)} each may want {_gib(each * len(self.pods))}, and this machine has "
-                f"{_gib(there)}: choose fewer (--pods), or apply a ServingRuntime {self.plan.name} with a smaller memory request"
-            )
-            self.say("mesh", self.warnings[-1])
+    def _following(self) -> list[Coroutine[Any, Any, None]]:
+        """What follows the number of pods that is wanted, if that is wished."""
+        return [Scaler(self.fleet, lambda: self.plan, self.say).keep()] if self.options.most_pods else []
 
     async def _watch_ready(self) -> None:
         """Tells when all routers take calls and know every document, again after each end of one."""
         while True:
-            await asyncio.gather(*(one.look() for one in self.pods))
-            if not self.ready.is_set() and all(one.ready for one in self.pods) and not self.controller.pending():
+            if await self.fleet.look() and not self.ready.is_set() and not self.controller.pending():
                 self.ready.set()
                 self._served = True
                 self.say("mesh", "ready")
-            await asyncio.sleep(_READY_POLL)
+            await asyncio.sleep(READY_POLL)
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         if self.pods:
@@ -342,12 +243,7 @@ class Supervisor:
         for task in tasks:
             with suppress(asyncio.CancelledError, Exception):
                 await task
-        await asyncio.gather(*(one.stop() for one in self.pods))
-        if self.etcd:
-            await self.etcd.stop()
-        await asyncio.gather(*(one.router.close() for one in self.pods))
-        for kept in self._reserved:
-            kept.close()
+        await self.fleet.stop()
 
     def state(self) -> str:
         """`starting` until every pod takes calls for the first time, then `ready`; `degraded` while some do not, `stopping` at the end."""
@@ -356,10 +252,6 @@ class Supervisor:
         if self.ready.is_set():
             return "ready"
         return "degraded" if self._served and any(one.ready for one in self.pods) else "starting"
-
-    def processes(self) -> list[Child]:
-        """All that are kept running."""
-        return [*([self.etcd.child] if self.etcd else []), *(child for one in self.pods for child in one.children)]
 
     def status(self) -> dict[str, Any]:
         """For `mesh status`."""
@@ -379,22 +271,8 @@ class Supervisor:
             "pods": described,
             "runtime": {"name": self.plan.name, "capacityBytes": self.plan.capacity},
             "services": {"total": len(services), "ready": sum(one.ready for one in services), "pending": self.controller.pending()},
-            "processes": [child.described() for child in self.processes()],
+            "processes": [child.described() for child in self.fleet.processes()],
             "claims": volumes.claims(self.folder.pvc),
             "storageConfig": str(self.storage_config),
-            "warnings": self.warnings,
+            "warnings": self.fleet.warnings,
         }
-
-
-def _gib(amount: int) -> str:
-    return f"{amount / (1 << 30):.1f} GiB"
-
-
-def _taken(port: int, option: str) -> str:
-    other = state.current()
-    if other and port in (other.grpc_port, other.rest_port):
-        who = f"the mesh that runs already ({other.named()})"
-        return f"port {port} is taken by {who}; end it with `mesh down`, or choose another with {option}"
-    pid = ports.holder(port)
-    who = f"process {pid}" if pid else "another process"
-    return f"port {port} on {ports.HOST} is taken by {who}; end it, or choose another with {option}"

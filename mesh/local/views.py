@@ -9,7 +9,7 @@ from urllib.parse import quote
 from mesh.core.bounds import bounds_to_json
 from mesh.core.errors import Unavailable, Unknown
 from mesh.core.ids import AliasId
-from mesh.local import pod
+from mesh.local import pod, scaler
 from mesh.local.controller import Service
 from mesh.local.documents import shown
 from mesh.local.pods import ask_each
@@ -101,6 +101,13 @@ async def pod_rows(supervisor: Supervisor) -> list[dict[str, Any]]:
         seen = {"state": figures["state"], "ready": figures["state"] == "ready", "peer": figures["endpoint"] or ""}
         rows.append({"name": name, "runtime": "", **seen, "processes": [], "router": figures})
     return rows
+
+
+async def wanted(supervisor: Supervisor) -> list[dict[str, Any]]:
+    """How many pods each runtime wants, why, and between which bounds the mesh follows that; these are equal if it does not."""
+    options = supervisor.options
+    bounds = {"least": options.pods, "most": options.most}
+    return [{**one, **(bounds if one["runtime"] == supervisor.plan.name else {})} for one in await scaler.wanted(supervisor.pods)]
 
 
 async def model_page(supervisor: Supervisor, params: dict[str, str]) -> dict[str, Any]:

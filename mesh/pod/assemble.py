@@ -37,12 +37,14 @@ from mesh.pod.tasks import Tasks
 from mesh.pod.transitions import Transitions
 from mesh.pod.travel import Travels
 from mesh.pod.turns import Turns
+from mesh.pod.wanted_pods import WantedPods
 from mesh.pod.upkeep import Upkeep
 from mesh.runtime import health
 from mesh.runtime.channels import address
 from mesh.runtime.handshake import Runtime, meet
 from mesh.settings import Settings
 from mesh.store.registry import Registry
+from mesh.telemetry import catalogue
 from mesh.telemetry.lag import watch_lag
 from mesh.telemetry.metrics import Metrics
 from mesh.wire.exchange import Exchange
@@ -185,6 +187,10 @@ def _join(
     rules = rules_of(settings)
     scaling = Scaling(pod, view.own, rules, lambda: dynamic.scaleup_rpm_threshold, conductor.now(), limited=turns.limited)
     living.tasks.begin(ScalingKeeper(scaling, conductor, loads, peers).keep(), "following the load")
+    wanted = WantedPods(conductor, registry, settings, membership.record, rollout.outdated)
+    membership.use, facts.wanted = lambda: wanted.use, wanted.told
+    metrics.read(catalogue.PODS_WANTED, wanted.wanted)
+    living.tasks.begin(wanted.keep(), "working out how many pods are wanted")
     figures = Figures(metrics, conductor, census, registry)
     if metrics.options is not None:
         living.tasks.begin(figures.watch_store(), "counting the time without a store")

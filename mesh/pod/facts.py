@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mesh.core.copies import GRANTED, Copy
@@ -28,6 +29,8 @@ class Facts:
 
     def __init__(self, conductor: Conductor, registry: Registry, management: Management, census: Census) -> None:
         self._conductor, self._registry, self._management, self._census = conductor, registry, management, census
+        self.wanted: Callable[[], Json] = lambda: {"runtimes": []}
+        """How many pods each runtime wants, and why."""
 
     def pod(self) -> Json:
         """This pod: memory in bytes, times in epoch milliseconds."""

@@ -18,6 +18,7 @@ from mesh.core.instructions import Instruction
 from mesh.core.publishing import PERIOD, due, least_space
 from mesh.core.records import AliasRecord, ModelRecord
 from mesh.core.units import Millis
+from mesh.core.wanted_pods import Use
 from mesh.pod.build_version import build_version
 from mesh.pod.conductor import Conductor
 from mesh.pod.peer_lines import Greeting
@@ -55,6 +56,8 @@ class Membership:
             labels=tuple(settings.labels),
         )
         """What of the pod's record does not change, but for the endpoint that `join` adds."""
+        self.use: Callable[[], Use] = Use
+        """What the pod measures of its use."""
         self._busyness = Busyness(calls(), self.identity.start_time)
         self._published: InstanceRecord | None = None
         self._at = Millis(0)
@@ -122,7 +125,8 @@ class Membership:
 
     def record(self) -> InstanceRecord:
         """How the pod is at this moment."""
-        return self._conductor.pod.figures(self.identity.with_(rpm=self.rpm()))
+        calls, idle = self.use()
+        return self._conductor.pod.figures(self.identity.with_(rpm=self.rpm(), calls=calls, idle=idle))
 
     def rpm(self) -> int:
         """Calls a minute that began on copies here, over the last minutes."""

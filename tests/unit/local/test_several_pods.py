@@ -11,9 +11,10 @@ import pytest
 from mesh.core.errors import Failed, Malformed
 from mesh.local import store
 from mesh.local.__main__ import options_from, options_text
+from mesh.local.options import UpOptions
 from mesh.local.state import DataFolder
 from mesh.local.store import OwnEtcd
-from mesh.local.supervisor import Supervisor, UpOptions
+from mesh.local.supervisor import Supervisor
 from mesh.manifests import runtimes
 from tests.support import ports
 
@@ -65,12 +66,12 @@ async def test_no_two_pods_share_a_port_a_folder_or_a_name_but_those_of_clients_
     ids = [one["WKUBE_POD_NAME"][-12:] for one in found]
     assert ids == [f"pod-{number}" for number in range(12)]
     own = ("MM_SVC_GRPC_PORT", "REST_PROXY_LISTEN_PORT", "MESH_PEER_PORT", "MM_PROBE_PORT", "MM_PRESTOP_WAIT_PORT", "INTERNAL_GRPC_PORT")
-    assert mesh.etcd
-    taken = [one[name] for one in found for name in own] + [mesh.etcd.address.rpartition(":")[2]]
+    assert mesh.fleet.etcd
+    taken = [one[name] for one in found for name in own] + [mesh.fleet.etcd.address.rpartition(":")[2]]
     assert len(set(taken)) == len(taken)
     clients = {(one["MESH_SHARED_GRPC_PORT"], one["MESH_SHARED_REST_PORT"]) for one in found}
     assert clients == {(str(mesh.options.grpc_port), str(mesh.options.rest_port))}
-    assert {one["KV_STORE"] for one in found} == {f"etcd:{mesh.etcd.address}"}
+    assert {one["KV_STORE"] for one in found} == {f"etcd:{mesh.fleet.etcd.address}"}
     commands = [command for pod in mesh.pods for command in pod.setup.commands(mesh.plan)]
     assert len({command.name for command in commands}) == len({command.log for command in commands}) == 36
     models = {pod.setup.folder.models for pod in mesh.pods}
@@ -87,10 +88,10 @@ async def test_a_single_pod_has_the_clients_ports_itself_and_a_registry_only_if_
     found = router_environment(alone, 0)
     assert found["MM_SVC_GRPC_PORT"] == str(alone.options.grpc_port)
     assert not {"KV_STORE", "MESH_SHARED_GRPC_PORT", "MESH_SHARED_REST_PORT"} & set(found)
-    assert alone.etcd is None
+    assert alone.fleet.etcd is None
     named = prepared(store="etcd:there:2379")
     assert router_environment(named, 0)["KV_STORE"] == "etcd:there:2379"
-    assert named.etcd is None
+    assert named.fleet.etcd is None
 
 
 async def test_a_registry_of_an_earlier_mesh_is_not_believed(prepared: Prepared) -> None:
@@ -112,17 +113,17 @@ async def test_fewer_pods_than_before_leave_no_models_of_the_others(prepared: Pr
 
 async def test_pods_that_may_want_more_memory_than_there_is_are_told_with_what_to_do(prepared: Prepared) -> None:
     mesh = prepared(pods=2)
-    mesh._weigh()
+    mesh.fleet.weigh(mesh.plan)
     (built_in,) = (one for one in runtimes.built_in() if one.document.name == "mlserver-1.x")
     value = json.loads(json.dumps(built_in.raw))
     value["spec"]["containers"][0]["resources"]["requests"]["memory"] = "64Ti"
     (mesh.folder.documents / "clusterservingruntime").mkdir()
     (mesh.folder.documents / "clusterservingruntime" / "mlserver-1.x.json").write_text(json.dumps(value))
     large = prepared(pods=2)
-    large._weigh()
-    assert large.warnings[0].startswith("2 pods that plan with 65536.0 GiB each may want 131072.0 GiB, and this machine has ")
+    large.fleet.weigh(large.plan)
+    assert large.fleet.warnings[0].startswith("2 pods that plan with 65536.0 GiB each may want 131072.0 GiB, and this machine has ")
     assert "(--pods)" in large.status()["warnings"][0]
-    assert prepared.said[-1] == f"mesh: {large.warnings[0]}"
+    assert prepared.said[-1] == f"mesh: {large.fleet.warnings[0]}"
 
 
 async def test_an_etcd_that_cannot_run_is_given_up_with_its_last_words(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from mesh.core.units import Millis
 from mesh.doors.facts import PREFIX, facts_route
 from mesh.doors.probes import probes
 from mesh.local.control import serve
+from mesh.local.options import UpOptions
 from mesh.local.router_client import RouterClient
-from mesh.local.supervisor import Supervisor, UpOptions
+from mesh.local.supervisor import Supervisor
 from mesh.pod.census import Census
 from mesh.pod.facts import SCAN, Facts
 from tests.support import ports
