@@ -47,8 +47,6 @@ class ScalingKeeper:
     def __init__(self, scaling: Scaling, conductor: Conductor, loads: Loads, peers: Peers) -> None:
         self._scaling, self._conductor, self._loads, self._peers = scaling, conductor, loads, peers
         self._tasks = Tasks()
-        self.ticks = 0
-        """Rate ticks so far."""
 
     async def keep(self) -> None:
         """Works until it is cancelled."""
@@ -57,7 +55,7 @@ class ScalingKeeper:
         try:
             while True:
                 await asyncio.sleep(rules.interval / 1000)
-                self.ticks += 1
+                log.debug("rate tick", extra={"used": len(self._conductor.pod.cache.used)})
                 await self._carry_out(self._scaling.tick(self._conductor.now()))
                 if loop.time() >= due:
                     due = loop.time() + rules.janitor / 1000

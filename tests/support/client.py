@@ -20,7 +20,7 @@ stubs.ensure()
 from tests.support.protocols import example_pb2 as example  # noqa: E402
 from tests.support.protocols import example_pb2_grpc as example_grpc  # noqa: E402
 
-__all__ = ["AliasStatus", "Client", "Conversation", "Metadata", "Pending", "Status", "answer", "example", "refused", "to"]
+__all__ = ["AliasStatus", "Client", "Conversation", "Metadata", "Pending", "Status", "answer", "example", "example_grpc", "refused", "to"]
 
 TIMEOUT = 30.0
 """Seconds that every call gets: nothing in a test may wait for ever."""
