@@ -212,8 +212,15 @@ def _drop(index: _Index, key: str, entry: _Entry) -> None:
         del index[key]
 
 
-def told(decision: Decision, *, inputs: bool = False) -> dict[str, Any]:
-    """A decision as plain JSON, with its candidates; the inputs only if asked for, they are long."""
+def told(decision: Decision, *, candidates: bool = True, changes: bool = False, inputs: bool = False) -> dict[str, Any]:
+    """A decision as plain JSON.
+
+    Args:
+        decision: any.
+        candidates: with what could have been chosen.
+        changes: with what would have changed it, which takes making it some tens of times.
+        inputs: with what it was made from, which is long.
+    """
     evidence = decision.evidence
     document: dict[str, Any] = {
         "kind": decision.kind.value,
@@ -224,7 +231,15 @@ def told(decision: Decision, *, inputs: bool = False) -> dict[str, Any]:
         "request": decision.request or None,
     }
     if evidence is not None:
-        document["candidates"] = [one._asdict() for one in evidence.candidates()]
+        if candidates:
+            document["candidates"] = [one._asdict() for one in evidence.candidates()]
+        if changes:
+            document["would_change"] = list(evidence.would_change())
         if inputs:
             document["inputs"] = evidence.inputs()
     return document
+
+
+def size_of(decision: Decision) -> int:
+    """Candidates that its evidence holds; at least 1."""
+    return max(1, _size(decision.evidence))

@@ -69,6 +69,14 @@ class FailedLoads:
         """`REFUSED` or `LOADS`."""
         return REFUSED if len(self.counted) >= self.limit or self.now < self.until else LOADS
 
+    def free_at(self) -> Millis:
+        """From when on a call has it loaded again, found by deciding again at later times; 0 if now."""
+        if self.again() == LOADS:
+            return Millis(0)
+        lone = replace(self, known=())
+        times = sorted({self.until, *(Millis(at + self.window) for _, at, _ in self.failed)})
+        return next((at for at in times if at > self.now and replace(lone, now=at).again() == LOADS), Millis(0))
+
     def candidates(self) -> Sequence[Candidate]:
         """The pods where it failed."""
         counted, listed = self.counted, []
@@ -84,11 +92,9 @@ class FailedLoads:
         """From when on it is tried again, and what ends the refusal at once."""
         if self.again() == LOADS:
             return ()
-        times = sorted({self.until, *(Millis(at + self.window) for _, at, _ in self.failed)})
-        lone = replace(self, known=())
         said = ["the failure being forgotten: repair what the message names, then apply the document again"]
-        free = next((at for at in times if at > self.now and replace(lone, now=at).again() == LOADS), None)
-        if free is not None:
+        free = self.free_at()
+        if free > self.now:
             said.append(f"time: from {-(-(free - self.now) // 1000)} s later on a call has it loaded again")
         return said
 

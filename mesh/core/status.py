@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from mesh.core.copies import SERVING, Copy
 from mesh.core.errors import MeshError
+from mesh.core.failed_loads import FailedLoads
 from mesh.core.failures import Failure
 from mesh.core.ids import ModelId, PodId
 from mesh.core.records import AliasRecord, ModelRecord
@@ -102,6 +103,74 @@ def _copies(record: ModelRecord, here: PodId, copy: Copy | None) -> list[CopySta
         serving = copy.state in SERVING
         found.append(CopyStatus(here, ModelState.LOADED if serving else ModelState.LOADING, copy.loaded_at if serving else copy.created))
     return found
+
+
+class Word(Enum):
+    """How a model is, in a word for people. Unlike `ModelState` it tells what is going to load from what is not."""
+
+    RESIDENT = "resident"
+    LOADING = "loading"
+    ON_DEMAND = "on demand"
+    FAILING = "failing"
+    FAILED = "failed for good"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A model's word, and what goes with it.
+
+    Attributes:
+        since: for which time it is resident or loading; 0 if it is neither.
+        retry_at: when a failing model is tried again; 0 if the next call does that at once, on another pod.
+        why: of one that fails.
+    """
+
+    word: Word
+    since: Millis = Millis(0)
+    retry_at: Millis = Millis(0)
+    why: str = ""
+
+    def text(self, moment: Callable[[Millis], str]) -> str:
+        """For users; `moment` puts a time in words."""
+        match self.word:
+            case Word.LOADING:
+                return f"loading since {moment(self.since)}"
+            case Word.ON_DEMAND:
+                return "not resident, will load on demand"
+            case Word.FAILING if self.retry_at:
+                return f"failing, retry at {moment(self.retry_at)}: {self.why}"
+            case Word.FAILING:
+                return f"failing, retry with the next call: {self.why}"
+            case Word.FAILED:
+                return f"failing for good: {self.why}"
+            case _:
+                return str(self.word.value)
+
+
+def standing(status: ModelStatus, loads: FailedLoads) -> Standing:
+    """Puts a model's status in a word.
+
+    Args:
+        status: as of `model_status`.
+        loads: its failures, as of now.
+    """
+    times = [copy.at for copy in status.copies if copy.state is status.state]
+    why = next((text for text in status.errors if text), "")
+    match status.state:
+        case ModelState.LOADED:
+            return Standing(Word.RESIDENT, min(times, default=Millis(0)))
+        case ModelState.LOADING:
+            return Standing(Word.LOADING, min(times, default=Millis(0)))
+        case ModelState.NOT_LOADED:
+            return Standing(Word.ON_DEMAND)
+        case ModelState.LOADING_FAILED if loads.failed or loads.until:
+            return Standing(Word.FAILING, retry_at=loads.free_at(), why=why or "a load failed")
+        case ModelState.LOADING_FAILED:
+            # Nothing was tried: what stands in the way is not a load that failed, and does not pass by itself.
+            return Standing(Word.FAILED, why=why or "it cannot be loaded")
+        case _:
+            return Standing(Word.UNKNOWN)
 
 
 def alias_state(record: AliasRecord) -> AliasState:

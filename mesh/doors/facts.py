@@ -1,16 +1,21 @@
-"""State as JSON on the probe port, under `/mesh/v1`: the pod, all pods, models, aliases."""
+"""State as JSON on the probe port, under `/mesh/v1`: the pod, all pods, models, aliases, and why they are as they are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from mesh.core.decisions import Kind
 from mesh.core.errors import Malformed
 from mesh.core.status import ModelState
 from mesh.doors.http_small import Request
 from mesh.doors.probes import Answer, Route
+from mesh.pod.explaining import LATEST, Explanations
 from mesh.pod.facts import Facts
 
 PREFIX = "/mesh/v1"
+
+MORE = "/decisions?model=&request=&kind=&limit=, /names?of=, /explain/NAME"
+"""Paths that tell why."""
 
 MOST = 1000
 """Entries of a page at most, and unless fewer are asked for."""
@@ -29,7 +34,9 @@ def facts_route(facts: Callable[[], Facts | None]) -> Route:
         except Malformed as error:
             return error.http, {"error": error.message}
         if found is None:
-            return 404, {"error": f"there is no {request.path}; try {PREFIX}/pod, /pods, /wanted, /copies, /models[/ID], /aliases[/NAME]"}
+            return 404, {
+                "error": f"there is no {request.path}; try {PREFIX}/pod, /pods, /wanted, /copies, /models[/ID], /aliases[/NAME], {MORE}"
+            }
         return 200, found
 
     return answer
@@ -57,7 +64,37 @@ def _view(facts: Facts, kind: str, name: str, request: Request) -> dict[str, obj
         case "aliases", _:
             return facts.alias(name)
         case _:
+            return _reasons(facts.explanations, kind, name, one)
+
+
+def _reasons(explanations: Explanations, kind: str, name: str, one: Callable[[str], str]) -> dict[str, object] | None:
+    """Views that tell why; `one` is a parameter's value."""
+    inputs = one("inputs") == "true"
+    match kind, name:
+        case "names", "":
+            return explanations.names(one("of"))
+        case "decisions", "":
+            wanted = _kind(one("kind"))
+            return explanations.decisions(
+                model=one("model"), request=one("request"), kind=wanted, limit=_latest(one("limit")), inputs=inputs
+            )
+        case "explain", _ if name and one("kind"):
+            return explanations.explain(one("kind"), name, limit=_latest(one("limit")), inputs=inputs)
+        case "explain", _ if name:
+            return explanations.about(name, limit=_latest(one("limit")), inputs=inputs)
+        case _:
             return None
+
+
+def _latest(text: str) -> int:
+    return _limit(text) if text else LATEST
+
+
+def _kind(text: str) -> Kind | None:
+    known = [kind.value for kind in Kind]
+    if text and text not in known:
+        raise Malformed(f"kind={text}: there are no such decisions; there are {', '.join(known)}")
+    return Kind(text) if text else None
 
 
 def _limit(text: str) -> int:

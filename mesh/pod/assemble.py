@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from dataclasses import dataclass, field
 
 from mesh.core.constraints import Constraints
@@ -10,11 +11,11 @@ from mesh.core.dataplane import Dataplane
 from mesh.core.errors import Malformed
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord
-from mesh.core.journey import View
 from mesh.core.pod import Pod
 from mesh.core.records import AliasRecord, ModelRecord
 from mesh.core.rollout import Rollout
 from mesh.core.scaling import Scaling
+from mesh.core.steps import View
 from mesh.core.units import bytes_of
 from mesh.pod.admission import Admission
 from mesh.pod.census import Census
@@ -27,6 +28,7 @@ from mesh.pod.live_files import LiveFile
 from mesh.pod.loads import Loads
 from mesh.pod.management import Management
 from mesh.pod.membership import Membership
+from mesh.pod.payloads import payloads_of
 from mesh.pod.peers import Peers
 from mesh.pod.references import ReferenceKeeper
 from mesh.pod.scaling import ScalingKeeper, rules_of
@@ -37,8 +39,8 @@ from mesh.pod.tasks import Tasks
 from mesh.pod.transitions import Transitions
 from mesh.pod.travel import Travels
 from mesh.pod.turns import Turns
-from mesh.pod.wanted_pods import WantedPods
 from mesh.pod.upkeep import Upkeep
+from mesh.pod.wanted_pods import WantedPods
 from mesh.runtime import health
 from mesh.runtime.channels import address
 from mesh.runtime.handshake import Runtime, meet
@@ -77,6 +79,7 @@ class LivingPod:
     async def stop(self) -> None:
         """Ends everything but calls, which the doors have seen out."""
         self.management.accept(False)
+        await self.serving.stop()
         await self.tasks.stop()
         await self.transitions.stop()
         await self.loads.stop()
@@ -152,7 +155,7 @@ def _join(
     hands = RuntimeHands(conductor, runtime.spi, registry, metrics)
     conductor.use(hands)
     rollout = Rollout()
-    view = View(pod, registry.models, lambda: membership.record(), rollout.outdated)
+    view = View(pod, registry.models, lambda: membership.record(), rollout.outdated, lambda: f"{random.getrandbits(64):016x}")
     peers = Peers(pod.id, pod.pods, settings, conductor.now, surroundings.peer)
     loads = Loads(conductor, view, peers, targets.lookups)
     transitions = Transitions(pod.id, conductor, registry, loads)
@@ -172,6 +175,7 @@ def _join(
         metrics,
         parallel=settings.multi_parallelism,
         log_each=settings.log_each_invoke,
+        payloads=payloads_of(settings, metrics),
     )
 
     dynamic = DynamicConfig(registry, settings, serving.log_each)
@@ -183,10 +187,10 @@ def _join(
     )
     _watch_files(settings, living, pod, targets)
     living.tasks.begin(ReferenceKeeper(registry, conductor).keep(), "correcting references")
-    Upkeep(registry, conductor, loads).begin(living.tasks)
     rules = rules_of(settings)
     scaling = Scaling(pod, view.own, rules, lambda: dynamic.scaleup_rpm_threshold, conductor.now(), limited=turns.limited)
     living.tasks.begin(ScalingKeeper(scaling, conductor, loads, peers).keep(), "following the load")
+    Upkeep(registry, conductor, loads).begin(living.tasks)
     wanted = WantedPods(conductor, registry, settings, membership.record, rollout.outdated)
     membership.use, facts.wanted = lambda: wanted.use, wanted.told
     metrics.read(catalogue.PODS_WANTED, wanted.wanted)

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from mesh.core.copies import GRANTED, Copy
+from mesh.core.failed_loads import FailedLoads
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import NEVER, InstanceRecord
 from mesh.core.records import ModelRecord
-from mesh.core.units import Units, bytes_of
+from mesh.core.status import standing
+from mesh.core.units import Millis, Units, bytes_of
 from mesh.pod.census import Census
 from mesh.pod.conductor import Conductor
+from mesh.pod.explaining import Explanations
 from mesh.pod.management import Management
 from mesh.store.registry import Registry
 
@@ -29,6 +32,7 @@ class Facts:
 
     def __init__(self, conductor: Conductor, registry: Registry, management: Management, census: Census) -> None:
         self._conductor, self._registry, self._management, self._census = conductor, registry, management, census
+        self.explanations = Explanations(conductor, registry, census, self)
         self.wanted: Callable[[], Json] = lambda: {"runtimes": []}
         """How many pods each runtime wants, and why."""
 
@@ -49,7 +53,16 @@ class Facts:
             "loading": cache.slots_used,
             "queue": len(cache.queue),
             "runtime": "lost" if cache.paused else "ready",
+            "registry": self._store(),
         }
+
+    def _store(self) -> Json:
+        """Whether the registry answers; if not, since when, and whether what is known comes from a snapshot (epoch milliseconds)."""
+        trouble = self._registry.trouble
+        if trouble is None:
+            return {"state": "ready"}
+        state = "away, started from a snapshot" if trouble.snapshot else "away"
+        return {"state": state, "since_ms": trouble.since, "snapshot_ms": trouble.snapshot or None, "cause": trouble.message}
 
     def pods(self) -> Json:
         """All pods that live, by id, as they last told of themselves: memory in bytes, times in epoch milliseconds."""
@@ -140,6 +153,8 @@ class Facts:
         copy, failure = pod.copy(model), pod.cache.failures.of(model)
         leaving = pod.cache.leaving.get(model)
         status = self._management.status(model)
+        now, window = self._conductor.now(), pod.cache.policy.failure_counts
+        stands = standing(status, FailedLoads.of(record, (), now, window, failure.retry_at if failure else Millis(0)))
         failures = [
             {"pod": where, "message": record.failures.get(where, ""), "at_ms": at, "retry_at_ms": None}
             for where, at in record.failed.items()
@@ -153,6 +168,8 @@ class Facts:
             "path": record.info.path,
             "key": record.info.key,
             "state": status.state.name,
+            "status_word": stands.word.value,
+            "status": {"since_ms": stands.since or None, "retry_at_ms": stands.retry_at or None, "why": stands.why or None},
             "errors": list(status.errors),
             "copies": [self._copy(each) for each in (copy, leaving) if each is not None] + self._copies_elsewhere(record),
             "failures": failures,
