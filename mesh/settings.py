@@ -155,6 +155,9 @@ class Settings(BaseSettings):
         default=None,
         meaning="file in which the pod keeps what it knows of the registry, and from which it starts while etcd is away; unset: none",
     )
+    snapshot_every: Annotated[float, Field(gt=0)] = _env(
+        "MESH_SNAPSHOT_EVERY", default=30.0, meaning="it is written at most so often, with many models less often, and at the end", unit="s"
+    )
 
     # Requests
     dataplane_config: str = _env(
@@ -272,6 +275,18 @@ class Settings(BaseSettings):
     log_each_invoke: bool = _env("MM_LOG_EACH_INVOKE", default=False, meaning="a line in the log for each call of the runtime")
     log_request_headers: str = _env(
         "MM_LOG_REQUEST_HEADERS", default="", meaning="JSON: header to log key, added to the lines of its request"
+    )
+    payload_processors: str = _env(
+        "MM_PAYLOAD_PROCESSORS",
+        default="",
+        meaning="who is told of requests and responses: logger, http(s), or cloudevents+http(s) URIs; ?model#method restricts one",
+        unit="separated by spaces",
+    )
+    payload_threads: Annotated[int, Field(ge=1, le=64)] = _env(
+        "MM_PAYLOAD_PROCESSORS_THREADS", default=2, meaning="payloads processed at a time"
+    )
+    payload_capacity: Annotated[int, Field(ge=1)] = _env(
+        "MM_PAYLOAD_PROCESSORS_CAPACITY", default=64, meaning="payloads that wait to be processed; beyond it they are dropped, and counted"
     )
     log_level: str = _env("MESH_LOG_LEVEL", default="INFO", meaning="DEBUG, INFO, WARNING or ERROR")
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from mesh.core.busyness import Busyness
 from mesh.core.edits import ClearFailure, Edit, RemoveCopy, RestoreAlias, RestoreModel
 from mesh.core.errors import Conflict, MeshError, StoreUnavailable
+from mesh.core.events import RecordDiffers
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.instructions import Instruction
@@ -33,6 +34,9 @@ HELLO = 5.0
 
 AGAIN = (1.0, 3.0)
 """Seconds until a store that did not take what it had lost is asked again; drawn, because all pods restore at once."""
+
+PORTION = 500
+"""Models that are looked at, at a time; then others get their turn."""
 
 Hello = Callable[[str, float], Awaitable[Greeting]]
 """Asks who answers at `host:port`, so many seconds at most; a MeshError if nobody does."""
@@ -97,21 +101,47 @@ class Membership:
         Args:
             endpoint: `host:port` where other pods reach it; it listens there already.
 
+        While the store is away the same is done later: the pod is seen as soon as the store answers.
+
         Raises:
-            StoreUnavailable: the store does not answer.
+            StoreUnavailable: the store, which answered before, does not answer.
         """
+        self.identity = self.identity.with_(endpoint=endpoint)
+        if self._registry.trouble is None:
+            await self._forget_former_life()
+            await self._publish()
+            await self._registry.stand_for_leader(self._conductor.pod.id)
+        else:
+            self._tasks.begin(self._appear(), "joining the other pods when the store answers")
+        self._conductor.watch(self._something_ordered)
+        self._registry.listen_to_instances(self._pod_changed)
+        self._tasks.begin(self._keep(), "publishing the pod's record")
+
+    async def _forget_former_life(self) -> None:
         me, now = self._conductor.pod.id, self._conductor.now()
         for model, record in list(self._registry.models.items()):
             if me in record.copies:
                 await self._registry.change(RemoveCopy(model, me, record.copies[me], record.last_used, now))
             if me in record.failed:
                 await self._registry.change(ClearFailure(model, me))
-        self.identity = self.identity.with_(endpoint=endpoint)
-        await self._publish()
-        await self._registry.stand_for_leader(me)
-        self._conductor.watch(self._something_ordered)
-        self._registry.listen_to_instances(self._pod_changed)
-        self._tasks.begin(self._keep(), "publishing the pod's record")
+
+    async def _appear(self) -> None:
+        """Publishes the pod as soon as the store takes it, then says of each model what is true: its former life and this one held some."""
+        for put in (self._publish, lambda: self._registry.stand_for_leader(self._conductor.pod.id)):
+            # What the store does not take now it takes when it answers.
+            with suppress(StoreUnavailable):
+                await put()
+        while True:
+            await asyncio.sleep(random.uniform(*AGAIN))
+            if self._registry.trouble is None:
+                break
+        me, pod = self._conductor.pod.id, self._conductor.pod
+        for number, (model, record) in enumerate(list(self._registry.models.items())):
+            copy = pod.copy(model)
+            if record.copies.get(me) != (copy and copy.created) or me in record.failed:
+                self._conductor.tell(RecordDiffers(model))
+            if number % PORTION == 0:
+                await asyncio.sleep(0)
 
     async def leave(self) -> None:
         """Tells others that nothing new is to come here; if the store does not answer, they learn it when the pod is gone."""

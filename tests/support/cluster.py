@@ -107,9 +107,9 @@ class Cluster:
             if pod.id in living:
                 until(lambda pod=pod: {one["id"] for one in pod.facts("pods")["pods"]} == living, f"{pod.id} sees {living}")  # type: ignore[misc]
 
-    def start(self, number: int) -> PodProcesses:
+    def start(self, number: int, special: Special = ORDINARY) -> PodProcesses:
         """Starts a pod again that was killed or stopped, under its old name."""
-        self.pods[number] = self._start(number, True, ORDINARY)
+        self.pods[number] = self._start(number, True, special)
         return self.pods[number]
 
     def _start(self, number: int, ready: bool, special: Special) -> PodProcesses:

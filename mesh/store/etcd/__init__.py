@@ -18,7 +18,7 @@ async def open_etcd(settings: Settings, *, ttl: int | None = None) -> EtcdRegist
     """The registry that `KV_STORE` names, its mirrors complete, or as a snapshot has them.
 
     Args:
-        settings: `kv_store`, `kv_prefix`, `kv_read_only`, `lease`, `snapshot`, `service_name` and `instance_id` are used.
+        settings: `kv_store`, `kv_prefix`, `kv_read_only`, `lease`, `snapshot`, `snapshot_every`, `service_name` and `instance_id` are used.
         ttl: seconds that this pod's record outlives a crash, instead of `lease`.
 
     Raises:
@@ -36,6 +36,7 @@ async def open_etcd(settings: Settings, *, ttl: int | None = None) -> EtcdRegist
         Session(configuration, ttl=ttl or settings.lease),
         read_only_for=pod if settings.kv_read_only else None,
         snapshot=settings.snapshot,
+        snapshot_every=settings.snapshot_every,
     )
     try:
         await registry.start()

@@ -22,7 +22,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 EVERY = 30.0
-"""Seconds between two snapshots at least."""
+"""Seconds between two snapshots at least, unless it is said (`MESH_SNAPSHOT_EVERY`)."""
 SHARE = 20
 """Between two snapshots lies so many times what one takes: 5 % of a processor at most, however many models there are."""
 LAST = 3.0
@@ -40,10 +40,11 @@ class Keeper:
         layout: keys of the mesh.
         mirror: what is kept.
         cluster: tells the id of the cluster that the mirror follows.
+        every: seconds between two snapshots at least.
     """
 
-    def __init__(self, file: SnapshotFile, layout: Layout, mirror: Mirror, cluster: Callable[[], int]) -> None:
-        self._file, self._layout, self._mirror, self._cluster = file, layout, mirror, cluster
+    def __init__(self, file: SnapshotFile, layout: Layout, mirror: Mirror, cluster: Callable[[], int], every: float = EVERY) -> None:
+        self._file, self._layout, self._mirror, self._cluster, self._every = file, layout, mirror, cluster, every
         self._task: asyncio.Task[None] | None = None
         self._kept: object = None
         self._took = 0.0
@@ -95,7 +96,7 @@ class Keeper:
                 await self._write()
             except Exception:
                 log.exception("the snapshot of the registry is not written, which is a bug")
-            await asyncio.sleep(random.uniform(1, 1.2) * max(EVERY, SHARE * self._took))
+            await asyncio.sleep(random.uniform(1, 1.2) * max(self._every, SHARE * self._took))
 
     async def _write(self) -> None:
         """Writes a snapshot if there is news, and it is whole and of one etcd."""

@@ -17,7 +17,7 @@ from mesh.core.instances import InstanceRecord, instance_to_json
 from mesh.core.records import AliasRecord, ModelRecord
 from mesh.store.election import Candidacy, Election
 from mesh.store.etcd.connection import Connection
-from mesh.store.etcd.keeping import Keeper
+from mesh.store.etcd.keeping import EVERY, Keeper
 from mesh.store.etcd.layout import ALIASES, CANDIDATES, INSTANCES, MODELS, PARAMETERS, Layout, Table
 from mesh.store.etcd.mirror import Mirror, Version
 from mesh.store.etcd.reseeding import Reseeder
@@ -46,12 +46,20 @@ class EtcdRegistry:
     """Mirrors, changes and ephemeral records over one etcd. Made by `open_etcd`."""
 
     def __init__(
-        self, connection: Connection, layout: Layout, session: Session, *, read_only_for: PodId | None = None, snapshot: Path | None = None
+        self,
+        connection: Connection,
+        layout: Layout,
+        session: Session,
+        *,
+        read_only_for: PodId | None = None,
+        snapshot: Path | None = None,
+        snapshot_every: float = EVERY,
     ) -> None:
         """Args:
         connection, layout, session: the etcd, the keys of the mesh, the keys that end with this pod.
         read_only_for: only what this pod writes of its own copies is taken; None takes every change.
         snapshot: file from which the registry starts while etcd is away; None is none.
+        snapshot_every: seconds between two snapshots at least.
         """
         self._read_only_for = read_only_for
         self._connection, self._layout, self._session = connection, layout, session
@@ -62,7 +70,7 @@ class EtcdRegistry:
         self._keeper: Keeper | None = None
         if snapshot is not None:
             file = SnapshotFile(snapshot, layout.base.decode())
-            self._keeper = Keeper(file, layout, self._mirror, lambda: self._watcher.cluster)
+            self._keeper = Keeper(file, layout, self._mirror, lambda: self._watcher.cluster, snapshot_every)
         self._begun_from: Header | None = None
         self._writer = Writer(connection, layout)
         self._election = Election(self._mirror.tables[CANDIDATES.name], self._stands)

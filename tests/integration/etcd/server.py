@@ -154,6 +154,16 @@ class Way:
         self._open = True
         self._lost.clear()
 
+    async def refuse(self) -> None:
+        """Listens no more."""
+        self._server.close()
+        self.cut()
+        await self._server.wait_closed()
+
+    async def listen(self) -> None:
+        """Listens again, on the same port."""
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+
     def lose(self, what: Literal["questions", "answers"]) -> None:
         """Lets everything pass but this, until it is reopened."""
         self._lost.add(what)

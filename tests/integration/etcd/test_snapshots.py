@@ -13,7 +13,7 @@ from mesh.core.edits import DeleteModel
 from mesh.core.errors import StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord
-from mesh.store.etcd import EtcdRegistry, keeping, open_etcd
+from mesh.store.etcd import EtcdRegistry, open_etcd
 from tests.integration.etcd.server import Etcd, settings
 from tests.integration.etcd.test_resets import back_up, point, put_back, stored, wipe
 from tests.unit.store.edits import Witness, create
@@ -34,7 +34,8 @@ async def remembering(own_etcd: Etcd, service: str, path: Path) -> AsyncIterator
     opened: list[EtcdRegistry] = []
 
     async def make() -> EtcdRegistry:
-        opened.append(await open_etcd(settings(f"etcd:{own_etcd.address}", service).model_copy(update={"snapshot": path})))
+        given = {"snapshot": path, "snapshot_every": 0.05}
+        opened.append(await open_etcd(settings(f"etcd:{own_etcd.address}", service).model_copy(update=given)))
         return opened[-1]
 
     yield make
@@ -141,9 +142,8 @@ async def test_a_deletion_is_remembered_over_a_restart(own_etcd: Etcd, rememberi
 
 
 async def test_a_snapshot_is_written_while_the_pod_runs_and_a_folder_that_refuses_it_is_told_of(
-    own_etcd: Etcd, remembering: Remembering, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    remembering: Remembering, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(keeping, "EVERY", 0.05)
     registry = await remembering()
     await eventually(path.exists)
     before = content(path)
