@@ -4,7 +4,7 @@ export MESH_CACHE ?= $(CURDIR)/.cache
 export PYTHONDONTWRITEBYTECODE ?=
 BIN := .venv/bin
 SOURCES := mesh runtime_adapters tests protos examples benchmarks
-# Tests that start servers mostly wait for them: two files at a time. `make test BESIDE=` runs one after the other.
+# Two files of tests at a time: those that start servers mostly wait for them. `make test BESIDE=` runs one after the other.
 BESIDE ?= -n 2 --dist loadfile
 
 .PHONY: setup demo up test lint types layers proof docs environments unit conformance integration protocols clean help
@@ -48,7 +48,7 @@ layers: setup  ## arrows between the layers point down
 	@$(BIN)/lint-imports --no-logo
 
 unit: setup  ## pure tests, with full coverage of the core
-	@$(BIN)/pytest -q tests/unit --cov=mesh.core --cov-branch --cov-report=term
+	@$(BIN)/pytest -q $(BESIDE) tests/unit --cov=mesh.core --cov-branch --cov-report=term
 
 environments: setup  ## all that tests have installed for them: model servers, stores, clients, commands
 	@environments/debian.sh curl=curl openssl=openssl

@@ -1,5 +1,8 @@
 """For all tests: stubs of the test services exist before anything that imports them is collected; no example is late on a slow machine."""
 
+from collections.abc import Generator
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import stubs
@@ -7,3 +10,11 @@ from tests.support import stubs
 stubs.ensure()
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("any machine")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What was logged may be no valid text, and reports of tests that run beside each other are sent as UTF-8."""
+    report = yield
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
+    return report
