@@ -27,7 +27,7 @@ ROOM = 10
 @pytest.fixture(scope="module")
 def mesh(etcd: Etcd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     behaviour = Behaviour(capacity=ROOM * 55 * MIB, default_size=50 * MIB, loading_concurrency=2)
-    environment = {**chosen_places(PODS), "MESH_LEASE_TTL": "2", "MESH_PROACTIVE_LOADING": "false"}
+    environment = {**chosen_places(PODS), "MESH_LEASE_TTL": "2", "MESH_RATE_INTERVAL_MS": "500", "MESH_PROACTIVE_LOADING": "false"}
     folder = tmp_path_factory.mktemp("bounds")
     with a_cluster(folder, f"etcd:{etcd.address}", PODS, service=SERVICE, behaviour=behaviour, environment=environment) as cluster:
         yield cluster
@@ -50,12 +50,13 @@ def record(etcd: Etcd, model: str) -> dict[str, Any]:
 def holds(mesh: Cluster, model: str, copies: int) -> set[int]:
     """Waits until so many pods serve a model; which."""
 
-    def ready() -> set[int]:
-        states = {copy["pod"]: copy["state"] for copy in mesh[0].facts(f"models/{model}")["copies"]}
-        return {number for number in mesh.held(model) if states[mesh[number].id] == "ready"}
+    numbers = {pod.id: number for number, pod in enumerate(mesh.pods)}
 
-    until(lambda: len(ready()) == copies, f"{copies} copies of {model}; {mesh[0].facts(f'models/{model}')['copies']}")
-    return ready()
+    def serving() -> set[int]:
+        there = mesh[0].facts(f"models/{model}")["copies"]
+        return {numbers[copy["pod"]] for copy in there} if [copy["state"] for copy in there] == ["ready"] * copies else set()
+
+    return until(serving, f"{copies} copies of {model}")
 
 
 def test_a_minimum_is_loaded_without_a_call_and_changed_in_place(mesh: Cluster) -> None:
@@ -66,6 +67,16 @@ def test_a_minimum_is_loaded_without_a_call_and_changed_in_place(mesh: Cluster) 
     assert first < holds(mesh, model, 3)
     assert mesh.loads(model) == 3, "those that were there stay"
     assert mesh.calls(model) == [0] * PODS
+
+
+def test_a_maximum_that_is_lowered_takes_copies_away_down_to_it(mesh: Cluster) -> None:
+    model = bound(mesh, "fewer", minCopies=3)
+    holds(mesh, model, 3)
+    bound(mesh, "fewer", maxCopies=2)
+    holds(mesh, model, 2)
+    bound(mesh, "fewer", minCopies=1, maxCopies=1)
+    holds(mesh, model, 1)
+    assert mesh.loads(model) == 3
 
 
 def test_what_is_to_be_preloaded_is_loaded_once_without_a_call(mesh: Cluster) -> None:
