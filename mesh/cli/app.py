@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mesh.cli import apply, delete, describe, down, environment, get, infer, router, scale, status, up
+from mesh.cli import apply, delete, describe, down, environment, explain, get, infer, router, scale, status, up
 
 app = typer.Typer(
     name="mesh",
@@ -23,6 +23,7 @@ app.add_typer(environment.app, name="environment", rich_help_panel=_LOCAL)
 app.command("apply", rich_help_panel=_USE)(apply.apply)
 app.command("get", rich_help_panel=_USE)(get.get)
 app.command("describe", rich_help_panel=_USE)(describe.describe)
+app.command("explain", rich_help_panel=_USE)(explain.explain)
 app.command("scale", rich_help_panel=_USE)(scale.scale)
 app.command("infer", rich_help_panel=_USE)(infer.infer)
 app.command("delete", rich_help_panel=_USE)(delete.delete)

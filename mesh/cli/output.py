@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
@@ -16,6 +16,8 @@ from ruamel.yaml import YAML
 
 from mesh.core.bounds import bounds_from_json, told
 from mesh.core.errors import Malformed, MeshError
+from mesh.core.status import Standing, Word
+from mesh.core.units import Millis
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -61,12 +63,16 @@ def usage(message: str) -> Malformed:
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
-    """Columns as wide as their longest text, three spaces apart, as kubectl prints them."""
+    """Prints `columns`."""
+    # One by one, ten thousand lines take a second.
+    console.print("\n".join(columns(rows, header)), markup=False)
+
+
+def columns(rows: Sequence[Sequence[str]], header: Sequence[str]) -> list[str]:
+    """Lines of columns as wide as their longest text, three spaces apart, as kubectl prints them."""
     lines = [list(header), *[list(row) for row in rows]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    texts = ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    # One by one, ten thousand lines take a second.
-    console.print("\n".join(texts), markup=False)
+    return ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def data(value: Any, output: Format) -> None:
@@ -80,14 +86,28 @@ def data(value: Any, output: Format) -> None:
         sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def fields(pairs: Sequence[tuple[str, str]]) -> None:
+def fields(entries: Sequence[tuple[str, str]]) -> None:
+    """Prints `pairs`."""
+    for line in pairs(entries):
+        console.print(line, markup=False)
+
+
+def pairs(entries: Sequence[tuple[str, str]]) -> list[str]:
     """A name and a value per line, values in one column; further lines of a value are indented to it."""
-    width = max((len(name) for name, _ in pairs), default=0) + 3
-    for name, value in pairs:
+    width = max((len(name) for name, _ in entries), default=0) + 3
+    lines = []
+    for name, value in entries:
         first, *more = value.split("\n")
-        console.print(f"{name + ':':<{width}}{first}".rstrip(), markup=False)
-        for line in more:
-            console.print(" " * width + line, markup=False)
+        lines += [f"{name + ':':<{width}}{first}".rstrip(), *(" " * width + line for line in more)]
+    return lines
+
+
+def standing(model: Mapping[str, Any]) -> str:
+    """How a model is, in words, from a router's facts about it."""
+    said = model.get("status") or {}
+    since, retry_at = (Millis(said.get(part) or 0) for part in ("since_ms", "retry_at_ms"))
+    found = Standing(Word(model.get("status_word", Word.UNKNOWN.value)), since, retry_at, (said.get("why") or "").replace("\n", " "))
+    return found.text(moment)
 
 
 def size(value: Any) -> str:
