@@ -22,7 +22,7 @@ THRESHOLD = 40
 """Calls a second to one copy at which another one is wanted."""
 FOLLOWING = {
     "MM_SCALEUP_RPM_THRESHOLD": str(60 * THRESHOLD),
-    "MESH_RATE_INTERVAL_MS": "1500",
+    "MESH_RATE_INTERVAL_MS": "1000",
     "MESH_JANITOR_INTERVAL_MS": "1000",
     "MESH_SECOND_COPY_MIN_AGE_MS": "4000",
     "MESH_SECOND_COPY_MAX_AGE_MS": "4000",
@@ -48,7 +48,7 @@ def ready(mesh: Cluster, model: str) -> int:
 
 def bounded(mesh: Cluster, alias: str, model: str, **bounds: int | bool) -> None:
     request = mm.SetVModelRequest(vModelId=alias, targetModelId=model, modelInfo=mm.ModelInfo(type="example"), loadNow=True, sync=True)
-    mesh[0].client.mesh.setVModel(request, timeout=30, metadata=[("mesh-bounds", json.dumps(bounds))])
+    mesh[0].client.mesh.setVModel(request, timeout=30, metadata=(("mesh-bounds", json.dumps(bounds)),))
 
 
 def test_a_hot_model_has_its_copies_within_three_ticks_and_gives_them_back(five: Cluster) -> None:
@@ -59,7 +59,7 @@ def test_a_hot_model_has_its_copies_within_three_ticks_and_gives_them_back(five:
         until(lambda: ready(five, "hot") >= 3, "two and a half times what one copy takes is shared by three")
         used = max(now - then for now, then in zip(ticks(five), before, strict=True))
         assert used <= 3, f"copies came after {used} ticks"
-        until(lambda: min(ticks(five)) >= max(before) + 6, "some ticks later")
+        until(lambda: min(ticks(five)) >= max(before) + 5, "some ticks later")
         assert ready(five, "hot") < 5, "no more than it needs"
         assert ready(five, "at-most-one") == 1, "never more than users allow"
     assert calls.failures == []
@@ -95,5 +95,5 @@ def test_where_the_runtime_takes_one_call_at_a_time_copies_come_when_it_is_alway
             until(lambda: ready(mesh, "slow") >= 2, "calls wait for their turns: more copies")
             used = max(now - then for now, then in zip(ticks(mesh), before, strict=True))
             assert used <= 3, f"copies came after {used} ticks"
-            assert calls.answered["slow"] < used * 1.5 * THRESHOLD, "fewer calls than make a model hot whose calls take no time"
+            assert calls.answered["slow"] < used * THRESHOLD, "fewer calls than make a model hot whose calls take no time"
         assert calls.failures == []
