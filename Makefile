@@ -62,6 +62,7 @@ integration: environments  ## real model servers, stores and clients
 
 docs: setup  ## write the generated pages again
 	@$(BIN)/python -m tests.proof.settings_page
+	@$(BIN)/python -m tests.proof.metrics_page
 
 proof: setup  ## check that docs/proof.md names what shows each requirement
 	@$(BIN)/pytest -q tests/proof -s

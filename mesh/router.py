@@ -30,7 +30,7 @@ from mesh.pod.drain import Drain
 from mesh.pod.garbage import spare_what_stays
 from mesh.pod.readiness import Probation, Readiness
 from mesh.settings import Settings, termination_log
-from mesh.telemetry import logs
+from mesh.telemetry import logs, traces
 from mesh.telemetry.metrics import Metrics
 from mesh.telemetry.options import read_options
 
@@ -172,6 +172,8 @@ class Router:
         metrics = Metrics(read_options(settings.metrics, settings.info_metrics, os.environ), settings.max_series)
         await metrics.begin()
         self._started.push_async_callback(metrics.end)
+        traces.begin(settings.service_name, settings.instance_id, os.environ)
+        self._started.push_async_callback(traces.end)
         await self._open_what_others_watch(metrics)
 
         self._step("waiting for the registry and the model server")

@@ -17,12 +17,13 @@ from mesh.core.events import (
 from mesh.core.ids import CopyId
 from mesh.core.instructions import Abandon, ChangeRecord, Instruction, LoadModel, MeasureSize, NoteEviction, PredictSize, UnloadModel
 from mesh.core.policy import UNLOAD_RETRIES
-from mesh.core.units import bytes_of
+from mesh.core.units import Millis, bytes_of
 from mesh.pod.conductor import Conductor
 from mesh.pod.record_writer import RecordWriter
 from mesh.pod.tasks import Tasks
 from mesh.runtime.spi import Spi
 from mesh.store.registry import Registry
+from mesh.telemetry import traces
 from mesh.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -66,13 +67,15 @@ class RuntimeHands:
         self._conductor.tell(SizePredicted(event.copy, event.size))
 
     async def _load(self, order: LoadModel) -> None:
-        model, loop = order.copy.model, asyncio.get_running_loop()
+        model, loop, waited = order.copy.model, asyncio.get_running_loop(), Millis(0)
         copy = self._conductor.pod.copy(model)
         if copy is not None:
-            self._metrics.loading_queue_delay(self._conductor.now() - copy.created, model)
+            waited = Millis(self._conductor.now() - copy.created)
+            self._metrics.loading_queue_delay(waited, model)
         begun = loop.time()
         event = await self._spi.load(order.copy, order.info)
         took = (loop.time() - begun) * 1000
+        traces.loaded(model, waited, took)
         if isinstance(event, LoadSucceeded):
             self._metrics.load(took, model)
             if event.size is not None:

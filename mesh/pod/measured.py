@@ -1,4 +1,4 @@
-"""One call as the metrics see it at the pod where it came in."""
+"""One call as metrics and payload processors see it at the pod where it came in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from mesh.core.errors import Code, MeshError
 from mesh.core.ids import ModelId
 from mesh.pod.targets import Named
 from mesh.telemetry.metrics import Metrics
-from mesh.wire.call import RuntimeStatus
+from mesh.telemetry.payloads import Conversation, Payloads
+from mesh.wire.call import Call, Metadata, RuntimeStatus
 
 log = logging.getLogger(__name__)
 
@@ -17,30 +18,59 @@ _UNKNOWN = Named(ModelId(""))
 
 
 class Measured:
-    """A context that tells duration, code and sizes when the call ends.
+    """A context that tells duration, code and sizes when the call ends, and payload processors each message.
 
-    Attributes:
-        named: its model, once that is known.
-        asked, answered: bytes of messages; `answered` is None without an answer.
+    Args:
+        metrics: told at the end.
+        call: the call.
+        payloads: told while it is entered; None if there are no processors.
     """
 
-    def __init__(self, metrics: Metrics, method: str, asked: int = 0) -> None:
-        self._metrics, self._method = metrics, method
-        self.asked = asked
-        self.named = _UNKNOWN
-        self.answered: int | None = None
+    def __init__(self, metrics: Metrics, call: Call, payloads: Payloads | None = None) -> None:
+        self._metrics, self._method, self._call, self._payloads = metrics, call.method, call, payloads
+        self._told: Conversation | None = None
+        self._named = _UNKNOWN
+        self._asked = 0
+        self._answered: int | None = None
 
     def __enter__(self) -> Measured:
         self._begun = asyncio.get_running_loop().time()
+        if self._payloads is not None:
+            self._told = self._payloads.call(self._method, self._call.metadata)
         return self
+
+    @property
+    def named(self) -> Named:
+        """Its model, once that is known."""
+        return self._named
+
+    @named.setter
+    def named(self, named: Named) -> None:
+        self._named = named
+        if self._told is not None:
+            self._told.about(named.model, named.alias)
+
+    def asked(self, message: bytes) -> None:
+        """The client sent a message."""
+        self._asked += len(message)
+        if self._told is not None:
+            self._told.asked(message)
+
+    def answered(self, message: bytes, headers: Metadata) -> None:
+        """It gets one."""
+        self._answered = (self._answered or 0) + len(message)
+        if self._told is not None:
+            self._told.answered(message, headers)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         code = code_of(error)
         about = (self.named.model, self.named.alias)
         self._metrics.api_request(self._method, code, (asyncio.get_running_loop().time() - self._begun) * 1000, *about)
-        self._metrics.request_size(self._method, code, self.asked, *about)
-        if self.answered is not None:
-            self._metrics.response_size(self._method, code, self.answered, *about)
+        self._metrics.request_size(self._method, code, self._asked, *about)
+        if self._answered is not None:
+            self._metrics.response_size(self._method, code, self._answered, *about)
+        if self._told is not None:
+            self._told.ended(code)
         if isinstance(error, MeshError):
             self._metrics.refused(error)
 

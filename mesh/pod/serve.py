@@ -11,6 +11,7 @@ from typing import TypeVar
 from mesh.core.copies import Copy
 from mesh.core.errors import MeshError, Unknown, Unsupported
 from mesh.core.hops import Hop
+from mesh.core.ids import ModelId
 from mesh.pod.admission import Admission
 from mesh.pod.measured import Invoked, Measured
 from mesh.pod.peers import Peers
@@ -18,8 +19,9 @@ from mesh.pod.streams import Requests, ServedStream
 from mesh.pod.targets import Named, Targets, is_several, split
 from mesh.pod.travel import Travels, Way, remaining
 from mesh.runtime.handshake import Runtime
-from mesh.telemetry import logs
+from mesh.telemetry import logs, traces
 from mesh.telemetry.metrics import Metrics
+from mesh.telemetry.payloads import Payloads
 from mesh.wire import fields
 from mesh.wire.call import REQUEST_ID, Answer, Call, Metadata, Target
 from mesh.wire.exchange import Exchange
@@ -48,23 +50,35 @@ class CallServer:
         *,
         parallel: int,
         log_each: bool,
+        payloads: Payloads | None = None,
     ) -> None:
         self._targets, self._runtime, self._exchange, self._peers = targets, runtime, exchange, peers
         self.travels, self._admission, self._metrics = travels, admission, metrics
-        self._parallel, self._log_each = parallel, log_each
+        self._parallel, self._log_each, self._payloads = parallel, log_each, payloads
 
     def log_each(self, wanted: bool) -> None:
         """Switches the line for each call of the runtime on or off."""
         self._log_each = wanted
 
+    async def stop(self) -> None:
+        """Sees payloads out that wait for processors; calls are over."""
+        if self._payloads is not None:
+            await self._payloads.end()
+
     async def unary(self, call: Call, payload: bytes) -> Answer:
         """One message in, one out. Errors as `mesh.doors.ports.Serving` says."""
         if call.hop is not None:
-            with logs.request(call.metadata):
+            with logs.request(call.metadata), traces.served(call.method, call.metadata, call.hop.sender):
                 return await self._one(call, payload, Named(call.hop.model, call.hop.alias), self._injection(call.method))
         target: Target | None = None
         try:
-            with self._admission.call(), logs.request(call.metadata), Measured(self._metrics, call.method, len(payload)) as measured:
+            with (
+                self._admission.call(),
+                logs.request(call.metadata),
+                traces.served(call.method, call.metadata),
+                Measured(self._metrics, call, self._payloads) as measured,
+            ):
+                measured.asked(payload)
                 path, rule = self._injection(call.method), self._targets.rule(call.method)
                 target = self._targets.target(call, rule, payload)
                 if is_several(target):
@@ -72,7 +86,7 @@ class CallServer:
                 else:
                     (measured.named,) = await self._targets.find(target)
                     answer = await self._one(call, payload, measured.named, path)
-                measured.answered = len(answer.payload)
+                measured.answered(answer.payload, answer.headers)
                 return answer
         except MeshError as error:
             self.travels.refused(call, _name(target), error)
@@ -80,10 +94,11 @@ class CallServer:
 
     async def stream(self, call: Call, requests: AsyncIterator[bytes]) -> ServedStream:
         """Any number of messages both ways; returns when the first answer is there. Errors as `mesh.doors.ports.Serving` says."""
-        held, measured = ExitStack(), Measured(self._metrics, call.method)
+        held, measured = ExitStack(), Measured(self._metrics, call, self._payloads)
         served, target = ServedStream(held, measured), None
         try:
             held.enter_context(logs.request(call.metadata))
+            held.enter_context(traces.served(call.method, call.metadata, call.hop.sender if call.hop else ""))
             if call.hop is None:
                 # Limits and figures of calls are those of the pod where they came in.
                 held.enter_context(self._admission.call())
@@ -111,11 +126,12 @@ class CallServer:
         async def here(copy: Copy) -> Answer:
             model = copy.id.model
             message = fields.replace(payload, path, model.encode()) if path else payload
-            with Invoked(self._metrics, call.method, model, named.alias, log=self._log_each):
-                return await self._exchange.unary(call.method, message, to_runtime(call.metadata, model), remaining(call))
+            with traces.sent("runtime", model=model), Invoked(self._metrics, call.method, model, named.alias, log=self._log_each):
+                return await self._exchange.unary(call.method, message, _to_runtime(call, model), remaining(call))
 
         async def there(hop: Hop) -> Answer:
-            return await self._peers.unary(hop, call, payload, remaining(call))
+            with traces.sent("hop", pod=hop.dest, why=hop.kind.value, model=hop.model):
+                return await self._peers.unary(hop, _to_peer(call), payload, remaining(call))
 
         way = Way(here, there, len(payload))
         answer = await self._go(call, named, way)
@@ -130,18 +146,19 @@ class CallServer:
 
         async def here(copy: Copy) -> None:
             model = copy.id.model
-            metadata, timeout = to_runtime(call.metadata, model), remaining(call)
-            with Invoked(self._metrics, call.method, model, named.alias, log=self._log_each):
+            with traces.sent("runtime", model=model), Invoked(self._metrics, call.method, model, named.alias, log=self._log_each):
+                metadata, timeout = _to_runtime(call, model), remaining(call)
                 if one:
                     await served.begin(self._exchange.ask(call.method, messages.one(model), metadata, timeout), lone=lone)
                 else:
                     await served.begin(self._exchange.stream(call.method, messages.replay(model), metadata, timeout))
 
         async def there(hop: Hop) -> None:
-            if one:
-                await served.begin(self._peers.ask(hop, call, messages.one(), remaining(call)), lone=lone)
-            else:
-                await served.begin(self._peers.stream(hop, call, messages.replay(), remaining(call)))
+            with traces.sent("hop", pod=hop.dest, why=hop.kind.value, model=hop.model):
+                if one:
+                    await served.begin(self._peers.ask(hop, _to_peer(call), messages.one(), remaining(call)), lone=lone)
+                else:
+                    await served.begin(self._peers.stream(hop, _to_peer(call), messages.replay(), remaining(call)))
 
         way = Way(here, there, messages.held, served.keep, lambda: messages.replayable)
         await self._go(call, named, way, messages.bind)
@@ -150,6 +167,7 @@ class CallServer:
 
     async def _go(self, call: Call, named: Named, way: Way[T], bind: Callable[[Named], None] = lambda _: None) -> T:
         """Makes a call; one of an alias that was switched while it waited goes on to the new model."""
+        traces.about(model=named.model, alias=named.alias)
         try:
             return await self.travels.go(call, named, way)
         except Unknown:
@@ -201,3 +219,12 @@ def _name(target: Target | None) -> str:
     if target is None:
         return ""
     return target.either or next(iter((*target.aliases, *target.models)), "")
+
+
+def _to_runtime(call: Call, model: ModelId) -> Metadata:
+    return traces.outgoing(to_runtime(call.metadata, model))
+
+
+def _to_peer(call: Call) -> Call:
+    metadata = traces.outgoing(call.metadata)
+    return call if metadata is call.metadata else replace(call, metadata=metadata)

@@ -39,7 +39,8 @@ class Requests:
         A stream that headers name needs no message to be routed, but waiting for one keeps replays simple.
         """
         self._first = await anext(self._source, None)
-        self._measured.asked += len(self._first or b"")
+        if self._first is not None:
+            self._measured.asked(self._first)
         return self._first or b""
 
     async def only(self) -> bytes:
@@ -96,7 +97,7 @@ class Requests:
         yield self._addressed(self._first, model)
         while (message := await self._pull()) is not None:
             self._sent += 1
-            self._measured.asked += len(message)
+            self._measured.asked(message)
             self._check(message)
             yield self._addressed(message, model)
 
@@ -183,7 +184,7 @@ class ServedStream:
             try:
                 message, self._head = self._head, None
                 while message is not None:
-                    self._measured.answered = (self._measured.answered or 0) + len(message)
+                    self._measured.answered(message, self.headers)
                     yield message
                     message = await self._next()
             finally:

@@ -26,6 +26,7 @@ from mesh.pod.lookups import Lookups
 from mesh.pod.targets import Named
 from mesh.pod.turns import Turns
 from mesh.pod.underway import Underway
+from mesh.telemetry import traces
 from mesh.telemetry.metrics import Metrics
 from mesh.wire.answers import error_of, not_here
 from mesh.wire.call import REQUEST_ID, Call, RuntimeStatus
@@ -229,7 +230,7 @@ class Travels:
         begun, rest = loop.time(), remaining(call)
         limit = self._conductor.pod.cache.policy.longest_wait / 1000 if rest is None else rest
         try:
-            with self._admission.hold(size):
+            with self._admission.hold(size), traces.waits(wanted.model):
                 async with asyncio.timeout(limit):
                     copy = await self._conductor.have_loaded(wanted)
         except TimeoutError:

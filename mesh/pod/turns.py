@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from mesh.core.copies import Copy
 from mesh.core.errors import QueueFull
+from mesh.telemetry import traces
 from mesh.telemetry.metrics import Metrics
 
 PER_MINUTE = 60
@@ -54,7 +55,8 @@ class Turns:
         line = self._lines.setdefault(copy, asyncio.Semaphore(concurrency))
         time = asyncio.get_running_loop().time
         begun = time()
-        await line.acquire()
+        with traces.span("queue", model=copy.id.model, **{"mesh.of": "calls"}):
+            await line.acquire()
         started = time()
         self._metrics.queue_delay((started - begun) * 1000, copy.id.model)
 

@@ -141,6 +141,7 @@ DECISIONS = Family("mesh_decisions_total", Kind.COUNTER, "decisions of this pod 
 OUTAGE = Family("mesh_store_outage_seconds_total", Kind.COUNTER, "time without an answer of the registry's store")
 UNREGISTERED = Family("mesh_unregistered_copies", Kind.GAUGE, "copies in this pod that the registry does not show yet")
 PODS_WANTED = Family("mesh_pods_wanted", Kind.GAUGE, "pods that a runtime wants; every pod tells it of every runtime", ("runtime",))
+PAYLOADS = Family("mesh_payloads_total", Kind.COUNTER, "payloads for processors, by what became of them", ("outcome",))
 SERIES_DROPPED = Family(
     "mesh_series_dropped_total", Kind.COUNTER, "series of models that went because there were more than MESH_MAX_PER_MODEL_SERIES"
 )
@@ -149,6 +150,6 @@ HISTOGRAMS = (
     *(API_REQUEST, INVOKE_MODEL, REQUEST_SIZE, RESPONSE_SIZE, CACHE_MISS, LOAD, UNLOAD),
     *(REQUEST_QUEUE, LOADING_QUEUE, SIZING, EVICTION_AGE, MODEL_SIZE, LOOP_LAG),
 )
-COUNTERS = (LOAD_FAILURE, UNLOAD_FAILURE, UNLOAD_ATTEMPT_FAILURE, REFUSALS, EVICTIONS, DECISIONS, OUTAGE, SERIES_DROPPED)
+COUNTERS = (LOAD_FAILURE, UNLOAD_FAILURE, UNLOAD_ATTEMPT_FAILURE, REFUSALS, EVICTIONS, DECISIONS, OUTAGE, PAYLOADS, SERIES_DROPPED)
 GAUGES = (LRU, LRU_AGE, CAPACITY, USED, USED_BPS, MODELS, UNREGISTERED, MODELS_LOADED, MODELS_FAILED, MODELS_MANAGED, PODS_WANTED)
 ALL = HISTOGRAMS + COUNTERS + GAUGES
