@@ -10,7 +10,7 @@ from mesh.core.errors import Conflict, MeshError, NotHere, Referenced, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.origins import anew, origin_of
-from mesh.core.policy import HOUR
+from mesh.core.policy import HOUR, is_far
 from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.tries import out_of_tries
 from mesh.core.units import Millis
@@ -212,13 +212,31 @@ class SettleCopy:
         record = records.model(self.model)
         if record is None:
             return None
-        settled = (record if self.failed else _without_failure(record, self.pod)).with_(
-            copies=_with(record.copies, self.pod, self.wanted),
-            ready=_with(record.ready, self.pod, self.ready),
-            last_used=max(record.last_used, self.last_used),
-        )
+        settled = self.settled(record).with_(last_used=max(record.last_used, self.last_used))
         if settled != record:
             records.put_model(self.model, settled)
+        return None
+
+    def settled(self, record: ModelRecord) -> ModelRecord:
+        """The record with what is true of this pod."""
+        return (record if self.failed else _without_failure(record, self.pod)).with_(
+            copies=_with(record.copies, self.pod, self.wanted), ready=_with(record.ready, self.pod, self.ready)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordUse:
+    """When a model was used last, which is written lazily; a time in the far future gives way."""
+
+    model: ModelId
+    last_used: Millis
+    now: Millis
+
+    def apply(self, records: Transaction) -> MeshError | None:
+        """Without effect if the model is gone, or was used later."""
+        record = records.model(self.model)
+        if record is not None and (record.last_used < self.last_used or is_far(record.last_used, self.now)):
+            records.put_model(self.model, record.with_(last_used=self.last_used))
         return None
 
 

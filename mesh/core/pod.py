@@ -6,6 +6,7 @@ A call that finds its model serving makes no event: `enter` and `leave` are two 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mesh.core.bounds import BoundsOfModels
 from mesh.core.cache import Cache
@@ -32,7 +33,7 @@ from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import NEVER, InstanceRecord
 from mesh.core.instructions import Abandon, ChangeRecord, Instruction, Outcome, PredictSize, ReleaseWaiters
 from mesh.core.neighbourhood import Neighbourhood
-from mesh.core.policy import SECOND, Policy
+from mesh.core.policy import SECOND, UNKNOWN_AGE, Policy, is_far
 from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.rules import RULES
 from mesh.core.story import Line
@@ -269,6 +270,8 @@ class Pod:
 
     def _wanted(self, event: LoadWanted) -> None:
         cache = self.cache
+        if is_far(event.last_used, cache.now):
+            event = replace(event, last_used=Millis(cache.now - UNKNOWN_AGE))
         copy = cache.current.get(event.model)
         refusal = self.refusal(event.model, event.info) if copy is None else None
         if refusal is not None:

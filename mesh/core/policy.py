@@ -24,6 +24,12 @@ AGE_ON_LOAD = HOUR
 AGE_ON_REGISTER = Millis(6 * HOUR)
 """A model registered without loading counts as used this long ago (reference 1.4)."""
 
+UNKNOWN_AGE = Millis(3 * HOUR)
+"""A model counts as used this long ago if it is told that it will be used in the far future (reference 6.7)."""
+
+FAR = Millis(24 * HOUR)
+"""A time of use that lies further ahead is no time."""
+
 FIRST_RETRY = Millis(10 * SECOND)
 """A failed load is tried again after this, doubling up to the expiry."""
 
@@ -46,6 +52,14 @@ STORIES = 4_096
 MIN_LOAD_TIMEOUT = Millis(100)
 MIN_CAPACITY = 512 * 1024 * 1024
 """Bounds on what a runtime may report (reference 2.3): the load timeout, and the capacity unless ten default sizes are less."""
+
+
+def is_far(last_used: Millis, now: Millis) -> bool:
+    """Whether a time of use says nothing: ModelMesh writes the largest number at times, and such a model would never be evicted.
+
+    Clocks of pods may be hours apart.
+    """
+    return last_used > now + FAR
 
 
 @dataclass(frozen=True, slots=True)
