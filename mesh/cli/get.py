@@ -171,6 +171,14 @@ def _pods(control: Control, format_: Format, choice: Choice) -> None:
     header = ["NAME", "STATE", "MODELS", "USED", "CAPACITY", "FREE", "CACHE AGE", "LOADING", "QUEUED", "REQ/MIN", "PEER", "RESTARTS"]
     wide = format_ is Format.wide
     _table([_pod(one, wide=wide) for one in found], header + (["RUNTIME", "GRPC", "REST", "METRICS"] if wide else []))
+    for one in control.get("wanted"):
+        output.console.print(wanted(one), markup=False, soft_wrap=True)
+
+
+def wanted(runtime: dict[str, Any]) -> str:
+    """How many pods a runtime wants, and why; within which bounds a mesh on this machine follows that."""
+    bounds = f" (from {runtime['least']} to {runtime['most']})" if runtime.get("least") != runtime.get("most") else ""
+    return f"{runtime['runtime']}: {runtime['pods']} there, {runtime['wanted']} wanted{bounds}: {runtime['reason']}"
 
 
 def _pod(pod: dict[str, Any], *, wide: bool) -> list[str]:
