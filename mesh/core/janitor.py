@@ -1,4 +1,4 @@
-"""What a pod sees to in the registry: that records say what is true of its copies and failures, and when its models were used (reference 6.7).
+"""What a pod sees to in the registry: records say what is true of its copies and failures, and when its models were used (reference 6.7).
 
 Changes are written as they happen, and again when the store answers again; here is found what was missed all the same. A copy that just
 changed is left alone: its write may be on its way.

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.copies import SERVING
-from mesh.core.edits import ReadModel, RecordUse
+from mesh.core.edits import ReadModel, RecordUse, SettleCopy
 from mesh.core.events import ModelDeleted, PodLeaves, RecordDiffers, RuntimeLost
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import NEVER
@@ -88,7 +88,9 @@ def test_copies_and_failures_that_are_none_are_taken_out() -> None:
     rounds.stage.tell(RecordDiffers(M))
     tables = Tables()
     tables.models[M] = rounds.records[M]
-    assert tables.apply(rounds.stage.edits[-1]) is None
+    edit = rounds.stage.edits[-1]
+    assert isinstance(edit, SettleCopy)
+    assert tables.apply(edit) is None
     assert tables.models[M].copies == {THERE: 2}
 
 
