@@ -66,7 +66,7 @@ class ScaleUp:
     @property
     def total(self) -> int:
         """Calls a minute of all copies together, as far as this pod can tell."""
-        return int(self.rpm / self._own_part())
+        return round(self.rpm / self._own_part())
 
     @property
     def wanted(self) -> int:

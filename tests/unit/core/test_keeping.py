@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.copies import Copy
 from mesh.core.decisions import Kind
-from mesh.core.errors import Full
+from mesh.core.errors import Full, Malformed
 from mesh.core.events import RuntimeForgot
 from mesh.core.eviction import Evictable, Eviction, victim_of
 from mesh.core.ids import AliasId, ModelId, PodId
@@ -153,6 +154,12 @@ def test_an_eviction_tells_who_else_might_have_gone_and_is_made_again_alike() ->
     assert [one.why for one in evidence.candidates()][:3] == ["", "calls run on it", "it was used more recently"]
     assert any("pinned" in line for line in evidence.would_change())
     assert Eviction.from_json(evidence.inputs()) == evidence
+
+
+def test_an_eviction_that_was_not_recorded_is_named() -> None:
+    recorded = Eviction(ModelId("m"), START, (), 0, 0).inputs()
+    with pytest.raises(Malformed, match="copies of an eviction"):
+        Eviction.from_json({**recorded, "copies": [["m", 1]]})
 
 
 def test_an_eviction_of_a_busy_copy_says_that_all_were() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -123,7 +124,7 @@ def test_a_model_under_constant_load_does_not_swing(total: int, threshold: int, 
         change = up.verdict().copies or -down.verdict().copies
         copies += change
         changes.append(change)
-    assert sum(earlier * later < 0 for earlier, later in zip(changes, changes[1:], strict=False)) == 0
+    assert sum(earlier * later < 0 for earlier, later in pairwise(changes)) == 0
     assert all(change >= 0 for change in changes), "what came for a load stays as long as the load does"
     assert not most or copies <= max(1, most)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,9 +103,7 @@ totals = st.integers(0, 20_000)
 def test_what_all_copies_get_follows_from_what_one_gets(total: int, ready: list[int], coming: int) -> None:
     """Copies that take equal parts from the moment at which they serve: each knows the whole."""
     edges = sorted({-WINDOW, *(max(-WINDOW, at) for at in ready), 0})
-    own = sum(
-        total * (until - since) / WINDOW / (1 + sum(at <= since for at in ready)) for since, until in zip(edges, edges[1:], strict=False)
-    )
+    own = sum(total * (until - since) / WINDOW / (1 + sum(at <= since for at in ready)) for since, until in pairwise(edges))
     inputs = replace(ALONE, rpm=int(own), ready=tuple(Millis(NOW + at) for at in ready), coming=coming)
     assert abs(inputs.total - total) <= 2 * (len(ready) + 1)
 
