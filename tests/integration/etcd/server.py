@@ -177,11 +177,14 @@ class Way:
         assert task
         self._tasks.add(task)
         self._writers.add(writer)
-        with contextlib.suppress(OSError):
+        try:
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers.add(back)
             await asyncio.gather(self._pass(reader, back, "questions"), self._pass(there, writer, "answers"))
             self._writers.discard(back)
+        except OSError:
+            # Nobody is there: who came is sent away.
+            writer.transport.abort()
         self._writers.discard(writer)
         self._tasks.discard(task)
 
