@@ -208,6 +208,12 @@ class Settings(BaseSettings):
     janitor_interval: Annotated[int, Field(ge=50)] = _env(
         "MESH_JANITOR_INTERVAL_MS", default=360_000, meaning="how often a pod looks for copies that are not needed any more", unit="ms"
     )
+    proactive_interval: Millis = _env(
+        "MESH_PROACTIVE_INTERVAL_MS",
+        default=420_000,
+        meaning="how often the pod that leads has models loaded into half of the free space before they are called; 0 is never",
+        unit="ms",
+    )
     second_copy_least: Millis = _env(
         "MESH_SECOND_COPY_MIN_AGE_MS",
         default=420_000,

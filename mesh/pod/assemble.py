@@ -190,7 +190,7 @@ def _join(
     rules = rules_of(settings)
     scaling = Scaling(pod, view.own, rules, lambda: dynamic.scaleup_rpm_threshold, conductor.now(), limited=turns.limited)
     living.tasks.begin(ScalingKeeper(scaling, conductor, loads, peers).keep(), "following the load")
-    Upkeep(registry, conductor, loads, settings).begin(living.tasks)
+    Upkeep(registry, conductor, loads, census, settings).begin(living.tasks)
     wanted = WantedPods(conductor, registry, settings, membership.record, rollout.outdated)
     membership.use, facts.wanted = lambda: wanted.use, wanted.told
     metrics.read(catalogue.PODS_WANTED, wanted.wanted)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.mentions import Mentions
 from mesh.core.records import AliasRecord, ModelRecord
+from mesh.pod.census import Census
 from mesh.pod.conductor import Conductor
 from mesh.pod.janitor import JanitorKeeper
 from mesh.pod.loads import Loads
 from mesh.pod.minimum import MinimumKeeper
+from mesh.pod.proactive import ProactiveKeeper
 from mesh.pod.reaper import Reaper
 from mesh.pod.tasks import Tasks
 from mesh.settings import Settings
@@ -18,17 +20,19 @@ from mesh.store.registry import Registry
 class Upkeep:
     """The keepers of one pod. To be made after the pod's own listeners, which keep its view of others and of bounds."""
 
-    def __init__(self, registry: Registry, conductor: Conductor, loads: Loads, settings: Settings) -> None:
+    def __init__(self, registry: Registry, conductor: Conductor, loads: Loads, census: Census, settings: Settings) -> None:
         self._mentions = Mentions(registry.models)
         registry.listen(self._model_changed, self._alias_changed)
         self.reaper = Reaper(registry, conductor, self._mentions)
         self.minimum = MinimumKeeper(registry, conductor, loads, self._mentions)
         self.janitor = JanitorKeeper(registry, conductor, self._mentions, settings.janitor_interval / 1000)
+        self.proactive = ProactiveKeeper(registry, conductor, loads, census, settings.proactive_interval / 1000)
 
     def begin(self, tasks: Tasks) -> None:
         """Starts them; they run until the tasks are stopped."""
         tasks.begin(self.reaper.keep(), "forgetting dead pods")
         tasks.begin(self.minimum.keep(), "keeping copies that users want")
+        tasks.begin(self.proactive.keep(), "loading models into free space")
         tasks.begin(self.janitor.keep(), "looking over what records say of this pod")
 
     def _model_changed(self, model: ModelId, record: ModelRecord | None) -> None:

@@ -154,6 +154,8 @@ class RouterProcess:
             "MM_PRESTOP_WAIT_PORT": "0",
             "MM_METRICS": "prometheus:port=0;scheme=http",
             "MESH_LOG_LEVEL": "DEBUG",
+            # Nothing is loaded that a story did not ask for, however long its mesh lives.
+            "MESH_PROACTIVE_INTERVAL_MS": "0",
             "LL_TERMINATION_MSG_PATH": str(self.termination_log),
             **environment,
         }

@@ -27,7 +27,7 @@ ROOM = 10
 @pytest.fixture(scope="module")
 def mesh(etcd: Etcd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     behaviour = Behaviour(capacity=ROOM * 55 * MIB, default_size=50 * MIB, loading_concurrency=2)
-    environment = {**chosen_places(PODS), "MESH_LEASE_TTL": "2", "MESH_RATE_INTERVAL_MS": "500", "MESH_PROACTIVE_LOADING": "false"}
+    environment = {**chosen_places(PODS), "MESH_LEASE_TTL": "2", "MESH_RATE_INTERVAL_MS": "500"}
     folder = tmp_path_factory.mktemp("bounds")
     with a_cluster(folder, f"etcd:{etcd.address}", PODS, service=SERVICE, behaviour=behaviour, environment=environment) as cluster:
         yield cluster
