@@ -19,10 +19,10 @@ from mesh.store.registry import Registry
 SAMPLES = 60
 """Looks at how many calls run, over half the time that things take to settle: with the default one a second, a minute long."""
 
-DECIDE = 10
-"""A decision is made at every tenth look."""
+DECIDE = 30
+"""A decision is made at every thirtieth look: it reads the records of all pods."""
 
-SHORTEST = 0.05
+SHORTEST = 0.02
 """Seconds between two looks at least."""
 
 

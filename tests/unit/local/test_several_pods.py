@@ -12,6 +12,7 @@ from mesh.core.errors import Failed, Malformed
 from mesh.local import store
 from mesh.local.__main__ import options_from, options_text
 from mesh.local.options import UpOptions
+from mesh.local.scaler import cheapest
 from mesh.local.state import DataFolder
 from mesh.local.store import OwnEtcd
 from mesh.local.supervisor import Supervisor
@@ -155,6 +156,39 @@ def test_a_store_is_named_as_an_address_or_a_file_wherever_the_routers_run(tmp_p
 def test_what_up_was_told_reaches_the_detached_process(tmp_path: Path) -> None:
     for options in (
         UpOptions(tmp_path, tmp_path / "env"),
-        UpOptions(tmp_path, tmp_path / "env", {"a": tmp_path}, tmp_path, "other", 1, 2, 3, "etcd:x:1", tmp_path / "etcd"),
+        UpOptions(tmp_path, tmp_path / "env", {"a": tmp_path}, tmp_path, "other", 1, 2, 3, "etcd:x:1", tmp_path / "etcd", 5),
     ):
         assert options_from(options_text(options)) == options
+
+
+async def test_one_pod_that_may_become_several_shares_from_the_start(prepared: Prepared) -> None:
+    mesh = prepared(pods=1, most_pods=3)
+    assert [pod.name for pod in mesh.pods] == ["pod-0"]
+    found = router_environment(mesh, 0)
+    assert found["MESH_SHARED_GRPC_PORT"] == str(mesh.options.grpc_port)
+    assert mesh.fleet.etcd
+    assert found["KV_STORE"] == f"etcd:{mesh.fleet.etcd.address}"
+
+
+async def test_a_pod_that_comes_again_has_its_old_place_and_ports(prepared: Prepared) -> None:
+    mesh = prepared(pods=2, most_pods=4)
+    await mesh.fleet.remove("pod-0")
+    assert [pod.name for pod in mesh.pods] == ["pod-1"]
+    try:
+        for name in ("pod-0", "pod-2"):
+            assert (await mesh.fleet.add(mesh.plan)).name == name
+        assert [pod.name for pod in mesh.pods] == ["pod-0", "pod-1", "pod-2"]
+        ports_of = {pod.name: pod.setup.ports for pod in mesh.pods}
+        await mesh.fleet.remove("pod-0")
+        assert (await mesh.fleet.add(mesh.plan)).setup.ports == ports_of["pod-0"]
+    finally:
+        await mesh.fleet.stop()
+
+
+def test_the_pod_that_ends_is_the_one_with_the_least_to_load_again() -> None:
+    def told(id_: str, used: int, models: int) -> dict[str, Any]:
+        return {"id": id_, "used_bytes": used, "models": models}
+
+    assert cheapest([told("pod-0", 200, 1), told("pod-1", 100, 9), told("pod-2", 150, 1)])["id"] == "pod-1"
+    assert cheapest([told("pod-0", 100, 2), told("pod-1", 100, 1)])["id"] == "pod-1"
+    assert cheapest([told("pod-2", 0, 0), told("pod-10", 0, 0), told("pod-9", 0, 0)])["id"] == "pod-10"
