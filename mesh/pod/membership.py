@@ -177,7 +177,8 @@ class Membership:
             self._news.clear()
             now = self._conductor.now()
             when = due(self._published, self._at, self.record(), now, least_space(self._conductor.pod.cache.policy))
-            if when is None:
+            if when is None or self._registry.trouble is not None:
+                # A store that is away gets it when it is back.
                 continue
             await asyncio.sleep((when - now) / 1000)
             try:

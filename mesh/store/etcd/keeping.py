@@ -77,9 +77,13 @@ class Keeper:
             self._mirror.reach(header.revision)
         return count
 
-    def begin(self) -> None:
-        """Writes from now on."""
-        self._task = asyncio.get_running_loop().create_task(self._keep(), name="keeping a snapshot of the registry")
+    def begin(self, *, compare: bool) -> None:
+        """Writes from now on.
+
+        Args:
+            compare: first notes as deleted what the snapshot has and the mirror, which was read from the same etcd, has not.
+        """
+        self._task = asyncio.get_running_loop().create_task(self._keep(compare=compare), name="keeping a snapshot of the registry")
 
     async def close(self) -> None:
         """Ends it with a last snapshot, unless that takes long."""
@@ -90,13 +94,23 @@ class Keeper:
         if self._took < LAST:
             await self._write()
 
-    async def _keep(self) -> None:
+    async def _keep(self, *, compare: bool) -> None:
         while True:
             try:
+                if compare:
+                    await self._note_deletions()
+                    compare = False
                 await self._write()
             except Exception:
                 log.exception("the snapshot of the registry is not written, which is a bug")
             await asyncio.sleep(random.uniform(1, 1.2) * max(self._every, SHARE * self._took))
+
+    async def _note_deletions(self) -> None:
+        """What went while the pod was not there."""
+        async for batch in self._file.entries():
+            for entry in batch:
+                if entry.table in (MODELS.name, ALIASES.name) and entry.id not in self._mirror.tables[entry.table]:
+                    self._mirror.deletions.note(self._key(entry), Origin(self._mirror.marker, self._mirror.revision))
 
     async def _write(self) -> None:
         """Writes a snapshot if there is news, and it is whole and of one etcd."""

@@ -86,22 +86,29 @@ class EtcdRegistry:
             StoreUnavailable: etcd cannot be reached, and there is no snapshot; "Problem connecting to etcd" is part of the message.
         """
         header = await self._keeper.header() if self._keeper else None
+        recalled = True
         try:
             await self._connection.check(self._layout.base)
-            await self._recall(header)
+            recalled = await self._recall(header)
             await self._watcher.start()
         except StoreUnavailable as error:
             if header is None or self.trouble is None:
                 raise
             await self._start_without(header, error)
         if self._keeper:
-            self._keeper.begin()
+            self._keeper.begin(compare=not recalled)
 
-    async def _recall(self, header: Header | None) -> None:
-        """Takes from the snapshot what etcd itself cannot tell: what was deleted, and if it is another etcd now, all of it."""
-        if header is not None and self._keeper and not self._mirror.marker:
-            same = await self._watcher.is_still(header.marker, header.revision)
-            await self._keeper.load(header, records=not same)
+    async def _recall(self, header: Header | None) -> bool:
+        """Takes from the snapshot what etcd itself cannot tell: what was deleted, and if it is another etcd now, all of it.
+
+        Returns:
+            Whether the mirror has all that the snapshot has.
+        """
+        if header is None or self._keeper is None:
+            return True
+        same = await self._watcher.is_still(header.marker, header.revision)
+        await self._keeper.load(header, records=not same)
+        return not same
 
     async def _start_without(self, header: Header, why: StoreUnavailable) -> None:
         assert self._keeper

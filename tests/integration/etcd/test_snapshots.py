@@ -141,6 +141,22 @@ async def test_a_deletion_is_remembered_over_a_restart(own_etcd: Etcd, rememberi
     assert set(third.models) == {B}
 
 
+async def test_what_was_deleted_while_the_pod_was_not_there_is_remembered_as_well(
+    own_etcd: Etcd, remembering: Remembering, service: str
+) -> None:
+    first = await remembering()
+    for model in ("a", "b"):
+        await first.change(create(model))
+    await first.close()
+    backup = back_up(own_etcd)
+    own_etcd.ctl("del", f"/mm/{service}/registry/a")
+    second = await remembering()
+    await eventually(lambda: len(second._mirror.deletions) == 1)
+    put_back(own_etcd, backup)
+    await eventually(lambda: second.trouble is None and set(stored(own_etcd, service)) == {"b"})
+    assert set(second.models) == {B}
+
+
 async def test_a_snapshot_is_written_while_the_pod_runs_and_a_folder_that_refuses_it_is_told_of(
     remembering: Remembering, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
