@@ -21,6 +21,7 @@ from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.status import AliasState, AliasStatus, ModelState, ModelStatus, alias_state, model_status
 from mesh.core.transitions import Living
 from mesh.core.units import Millis
+from mesh.pod import state_lines
 from mesh.pod.conductor import Conductor
 from mesh.pod.loads import Loads
 from mesh.pod.transitions import Transitions
@@ -47,6 +48,7 @@ class Management:
     def __init__(self, conductor: Conductor, registry: Registry, loads: Loads, transitions: Transitions, *, default_owner: str) -> None:
         self._conductor, self._registry, self._loads, self._transitions = conductor, registry, loads, transitions
         self._default_owner = default_owner
+        self._lines = state_lines.StateLines(conductor, registry)
         self._living = Living(conductor.pod.id, registry.instances)
         unreferenced = (model for model, record in registry.models.items() if not record.refs)
         self._names = Listing(chain(registry.aliases, unreferenced))
@@ -103,11 +105,18 @@ class Management:
     async def look_up(self, model: str) -> ModelStatus:
         """As `status`; a model that is not known here is looked for in the store: another pod may have registered it a moment ago.
 
+        Two names ask for what this pod knows instead (reference 1.6): `***GETSTATE***` answers it, `***LOGCACHE***` logs it.
+
         Raises:
             Malformed: the id is empty.
             StoreUnavailable: it is not known here, and the store does not answer.
         """
         self._need(model)
+        if model == state_lines.ASK:
+            return ModelStatus(ModelState.UNKNOWN, tuple(self._lines.lines()))
+        if model == state_lines.LOG:
+            for line in self._lines.lines():
+                log.info(line)
         if ModelId(model) not in self._registry.models:
             await self._registry.change(ReadModel(ModelId(model)))
         return self.status(model)

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from grpc import RpcError
 
-from tests.support.client import Client
-from tests.support.mesh import Mesh, RuntimeProcess, a_mesh
+from tests.support.client import Client, Status
+from tests.support.mesh import INSTANCE_ID, Mesh, RuntimeProcess, a_mesh
 from tests.support.runtime_state import MIB
 from tests.support.waiting import until
 
@@ -156,3 +156,22 @@ def test_configured_headers_are_in_the_log_of_their_request(mesh: Mesh, client: 
     assert (found["one"], found["two"]) == ("first", "zwölf")
     assert "absent" not in found
     assert "secret" not in json.dumps(found)
+
+
+def test_a_pod_tells_its_state_for_a_model_that_is_none(mesh: Mesh, client: Client, model: str) -> None:
+    client.loaded(model, f"SIZE_{2 * MIB}_0_0")
+    status = client.status("***GETSTATE***")
+    assert status.status == Status.UNKNOWN
+    own = [line for line in status.errors if line.startswith("CACHESTATE: ")]
+    others = [line for line in status.errors if line.startswith("CLUSTSTATE: ")]
+    assert len(own) + len(others) == len(status.errors)
+    assert own[0].startswith(f"CACHESTATE: instance {INSTANCE_ID} at 127.0.0.1:{mesh.router.ports['peer']}, ")
+    assert any(line.startswith(f"CACHESTATE: {model} state=") and f" size={2 * MIB} " in line for line in own)
+    assert f" leader={INSTANCE_ID}" in others[0]
+    assert others[-1].startswith(f"CLUSTSTATE: {INSTANCE_ID} ")
+
+
+def test_a_pod_logs_its_state_and_goes_on(mesh: Mesh, client: Client, model: str) -> None:
+    client.loaded(model)
+    assert client.status("***LOGCACHE***").status == Status.NOT_FOUND
+    until(lambda: f"CACHESTATE: {model} state=" in mesh.router.process.output(), "the state in the log")
