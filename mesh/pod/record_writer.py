@@ -71,6 +71,8 @@ class RecordWriter:
     async def _settle_all(self) -> None:
         while self._missed:
             await asyncio.sleep(random.uniform(*self._pause))
+            if self._registry.trouble is not None:
+                continue
             for model in list(self._missed):
                 del self._missed[model]
                 await asyncio.wait([self._in_turn(model, lambda model=model: self._settle(model))])  # type: ignore[misc] # default

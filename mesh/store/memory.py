@@ -14,7 +14,7 @@ from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.records import AliasRecord, ModelRecord
 from mesh.store.election import Candidacy, Election
-from mesh.store.registry import AliasListener, InstanceListener, LeadershipListener, LossListener, ModelListener, ParameterListener
+from mesh.store.registry import AliasListener, InstanceListener, LeadershipListener, LossListener, ModelListener, ParameterListener, Trouble
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class MemoryRegistry:
     """One pod's registry of a `MemoryStore`; without one, of a store that no other pod sees."""
 
     read_only = False
-    trouble = None
+    trouble: Trouble | None = None
 
     def __init__(self, store: MemoryStore | None = None) -> None:
         self._store = store or MemoryStore()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,8 @@ from datetime import UTC, datetime
 from mesh.core.errors import StoreUnavailable
 from mesh.core.units import Millis
 from mesh.store.registry import Trouble
+
+log = logging.getLogger(__name__)
 
 FIRST_LOOK = 0.05
 LAST_LOOK = 0.5
@@ -60,6 +63,7 @@ class Outage:
         """
         self._details, self._advice = details, advice
         if self._looking is None:
+            log.warning("%s does not answer: %s; %s", self._where, details, advice)
             self._since = Millis(int(since * 1000))
             self._looking = asyncio.get_running_loop().create_task(self._await_return(), name="looking for etcd")
 
@@ -77,9 +81,9 @@ class Outage:
 
     async def close(self) -> None:
         """Ends the looking."""
-        looking = self._looking
-        self.end()
+        looking, self._looking = self._looking, None
         if looking is not None:
+            looking.cancel()
             await asyncio.wait([looking])
 
     async def _await_return(self) -> None:
@@ -90,6 +94,7 @@ class Outage:
         self._over()
 
     def _over(self) -> None:
+        log.warning("%s answers again, after %.0f s", self._where, time.time() - self._since / 1000)
         self._looking = None
         self._ended = time.monotonic()
 

@@ -17,6 +17,7 @@ from aetcd import rpc
 from mesh.core.errors import StoreUnavailable
 from mesh.store.etcd.configuration import Configuration
 from mesh.store.etcd.connection import NO_AUTHENTICATION, OPERATION, STALE_TOKEN, credentials, options
+from mesh.store.etcd.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Session:
         self._beat_at = 0.0
         self._lives_until = 0.0
         self._doubted = float("-inf")
+        self._seldom = Seldom()
         self._endpoints: list[_Endpoint] = []
         self._token: tuple[tuple[str, str], ...] = ()
         self._thread: threading.Thread | None = None
@@ -124,6 +126,7 @@ class Session:
         while not self._closing:
             try:
                 self._step()
+                self._seldom.over()
                 failures, pause = 0, self._beat_at - time.monotonic()
             except _Expired:
                 log.warning("the lease of this pod expired in etcd; its records are written again")
@@ -133,7 +136,7 @@ class Session:
                 # Whatever it is, a pod without this thread loses its membership for good.
                 known = isinstance(error, grpc.RpcError)
                 where, why = self._endpoints[0].address, _details(error) if isinstance(error, grpc.RpcError) else error
-                log.warning("keeping the lease of this pod at etcd %s: %s", where, why, exc_info=not known)
+                log.log(self._seldom.level(), "keeping the lease of this pod at etcd %s: %s", where, why, exc_info=not known)
                 self._endpoints.append(self._endpoints.pop(0))
                 self._token = ()
                 pause = random.uniform(0.5, 1) * min(_LONGEST_PAUSE, 0.05 * 2 ** min(failures, 10))

@@ -15,6 +15,7 @@ from mesh.core.units import Millis
 from mesh.pod.lookups import AGAIN, Lookups
 from mesh.pod.targets import Named, Targets
 from mesh.store.memory import MemoryRegistry, MemoryStore
+from mesh.store.registry import Trouble
 from mesh.wire.call import Target
 from tests.unit.store.edits import INFO, create
 
@@ -26,6 +27,7 @@ class Counted(MemoryRegistry):
 
     asked = 0
     away = False
+    trouble: Trouble | None = None
 
     async def change(self, edit: Edit) -> MeshError | None:
         self.asked += 1
@@ -85,6 +87,19 @@ async def test_a_store_that_is_away_is_said_to_be_and_not_asked_for_every_name(r
         with pytest.raises(StoreUnavailable, match="the store is away"):
             await lookups.model(ModelId(name))
     assert registry.asked == 1
+
+
+async def test_a_store_that_is_known_to_be_away_is_not_asked_at_all(registry: Counted) -> None:
+    lookups = Lookups(registry)
+    registry.trouble = Trouble(Millis(1), "the store is away since then")
+    told = "{} is not known to this pod, and whether it exists cannot be asked: the store is away since then"
+    with pytest.raises(StoreUnavailable, match=told.format("model a")):
+        await lookups.model(A)
+    with pytest.raises(StoreUnavailable, match=told.format("vmodel nick")):
+        await lookups.alias(NICK)
+    assert registry.asked == 0
+    registry.trouble = None
+    assert not await lookups.model(A)
 
 
 async def test_names_beyond_those_remembered_are_asked_for_again(registry: Counted, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from mesh.core.edits import AddCopy, CreateModel, Edit, RecordFailure
+from mesh.core.edits import AddCopy, CreateModel, Edit, RecordFailure, SettleCopy
 from mesh.core.errors import Conflict, MeshError, PeerUnavailable, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import NEVER, InstanceRecord
+from mesh.core.instructions import ChangeRecord
 from mesh.core.records import AliasRecord, ModelRecord
 from mesh.core.units import Millis
 from mesh.pod import membership
@@ -18,7 +19,7 @@ from mesh.pod.membership import Hello, Membership
 from mesh.pod.peer_lines import Greeting
 from mesh.settings import Settings
 from mesh.store.memory import MemoryRegistry, MemoryStore
-from mesh.store.registry import LossListener
+from mesh.store.registry import LossListener, Trouble
 from tests.unit.pod.bench import turns
 from tests.unit.pod.newcomer import INFO, ME, OTHER, Newcomer, true
 
@@ -199,6 +200,48 @@ async def test_leaving_is_told_at_once(member: Member) -> None:
     assert not member.registry.instances, "a pod that never came cannot leave"
     await member.membership.join("10.0.0.1:8080")
     await member.membership.leave()
+    await member.shows(lambda record: record.shutting_down)
+
+
+# A start without the store
+
+
+async def test_a_pod_that_starts_while_the_store_is_away_appears_when_it_is_back_and_says_what_is_true(
+    member: Member, others: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "AGAIN", (0.001, 0.002))
+    for model in ("former", "failed"):
+        await others.change(CreateModel(ModelId(model), INFO, Millis(1)))
+    await others.change(AddCopy(ModelId("former"), ME, Millis(1), Millis(1)))
+    await others.change(RecordFailure(ModelId("failed"), ME, Millis(1), Millis(1), "broken", Millis(1)))
+    ordered: list[Edit] = []
+    member.conductor.watch(lambda order: ordered.append(order.edit) if isinstance(order, ChangeRecord) else None)
+    registry = member.registry
+    registry.trouble = Trouble(Millis(1), "the store is away")
+    await member.membership.join("10.0.0.1:8080")
+    await turns()
+    assert not ordered
+    registry.trouble = None
+    await member.shows(lambda record: record.endpoint == "10.0.0.1:8080")
+    await true(lambda: len(ordered) == 2)
+    assert {type(edit) for edit in ordered} == {SettleCopy}
+    for edit in ordered:
+        await others.change(edit)
+    assert not others.models[ModelId("former")].copies
+    assert not others.models[ModelId("failed")].failed
+    assert registry.leader == ME
+
+
+async def test_the_pods_record_waits_while_the_store_is_away(member: Member) -> None:
+    await member.membership.join("10.0.0.1:8080")
+    member.registry.trouble = Trouble(Millis(1), "the store is away")
+    before = len(member.written)
+    member.conductor.pod.leaving = True
+    member.membership._news.set()
+    await turns()
+    assert len(member.written) == before
+    member.registry.trouble = None
+    member.membership._news.set()
     await member.shows(lambda record: record.shutting_down)
 
 

@@ -15,6 +15,7 @@ from mesh.core.records import ModelRecord
 from mesh.core.units import Millis
 from mesh.pod.record_writer import RecordWriter
 from mesh.store.memory import MemoryRegistry
+from mesh.store.registry import Trouble
 from tests.support.waiting import until_async
 from tests.unit.pod.bench import Bench
 
@@ -100,6 +101,17 @@ async def test_a_copy_that_was_loaded_meanwhile_is_in_the_record_once_the_store_
     pod.store.away = False
     await shows(pod, {HERE}, {HERE})
     assert (pod.record().copies[HERE], pod.record().ready[HERE]) == (copy.created, copy.loaded_at)
+
+
+async def test_a_load_does_not_wait_for_a_store_that_is_known_to_be_away(pod: Pod) -> None:
+    pod.store.trouble = Trouble(Millis(1), "the store is away since then")
+    caller = pod.call("m")
+    await pod.loading("m")
+    pod.loaded("m")
+    assert await caller is not None
+    assert not pod.record().copies, "the store, which answers in fact, was not asked"
+    pod.store.trouble = None
+    await shows(pod, {HERE}, {HERE})
 
 
 async def test_a_load_that_another_pod_began_meanwhile_stays_beside_it(pod: Pod) -> None:
