@@ -5,9 +5,7 @@ Command-line help and the reference page `docs/settings.md` are generated from h
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +13,7 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator, mode
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mesh.core.errors import Malformed
+from mesh.settings_text import described, fault
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Millis = Annotated[int, Field(ge=0)]
@@ -330,7 +329,7 @@ class Settings(BaseSettings):
         try:
             return cls(**overrides)
         except ValidationError as error:
-            raise Malformed("\n".join(_fault(item) for item in error.errors())) from None
+            raise Malformed("\n".join(fault(item, describe()) for item in error.errors())) from None
 
     @field_validator("labels", "tls_trust", "peer_trust", mode="before")
     @classmethod
@@ -382,34 +381,4 @@ def termination_log() -> Path:
 
 def describe() -> list[dict[str, Any]]:
     """Every setting in order: `names` (first is current, others are old spellings), `default`, `unit`, `meaning`."""
-    rows = []
-    for field in Settings.model_fields.values():
-        alias, extra = field.validation_alias, field.json_schema_extra
-        assert isinstance(alias, AliasChoices)
-        assert isinstance(extra, dict)
-        default = field.default
-        rows.append(
-            {
-                "names": [str(name) for name in alias.choices],
-                "default": _plain(default),
-                "unit": extra["unit"],
-                "meaning": field.description,
-            }
-        )
-    return rows
-
-
-def _plain(value: Any) -> str:
-    if value is None or value == () or value == "":
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _fault(item: Mapping[str, Any]) -> str:
-    name = str(item["loc"][0]) if item["loc"] else ""
-    text = str(item["msg"]).removeprefix("Value error, ")
-    if not name:
-        return text
-    row = next((row for row in describe() if name in row["names"]), {"names": [name], "meaning": ""})
-    name, meaning = next((known for known in row["names"] if os.environ.get(known)), name), row["meaning"]
-    return f"{name}={json.dumps(item.get('input'), default=str)}: {text} ({meaning})"
+    return described(Settings.model_fields)
