@@ -13,6 +13,9 @@ from mesh.core.errors import Malformed
 from mesh.core.replay import evidence_from_json
 
 _HEADS = {"rpm": "REQ/MIN", "cache_age_s": "CACHE AGE", "weight_bytes": "SIZE", "unused_ms": "UNUSED FOR", "failed_at_ms": "FAILED AT"}
+_APART = frozenset({"labels", "zone", "version"})
+"""Figures that say nothing where all are alike."""
+
 _SHOWN = 12
 """Candidates in a table; JSON has all that were kept."""
 
@@ -111,15 +114,19 @@ def clock(millis: int) -> str:
 
 
 def _table(candidates: Sequence[Candidate]) -> list[str]:
-    keys = list(dict.fromkeys(key for one in candidates for key in one.score))
-    # A figure that is alike and empty for all says nothing.
-    keys = [key for key in keys if any(one.score.get(key) not in (None, "", [], 0, False) for one in candidates) or key == "models"]
+    keys = [key for key in dict.fromkeys(key for one in candidates for key in one.score) if _says_something(key, candidates)]
     header = ["", *(_HEADS.get(key, key.upper()) for key in keys), "WHY NOT"]
     rows = [
         [f"* {one.name}" if one.chosen else f"  {one.name}", *(_figure(key, one.score.get(key, "")) for key in keys), one.why]
         for one in candidates
     ]
     return output.columns(rows, header)
+
+
+def _says_something(key: str, candidates: Sequence[Candidate]) -> bool:
+    """Whether a figure is worth a column: places are told apart by it, or it is what people look for first."""
+    values = [str(one.score.get(key, "")) for one in candidates if one.score]
+    return len(set(values)) > 1 or (key not in _APART and values[0] not in ("", "0", "None", "False"))
 
 
 def _figure(key: str, value: Any) -> str:

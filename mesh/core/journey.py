@@ -112,7 +112,7 @@ class Journey:
                 self._down = step if isinstance(error, RuntimeDown) else self._down
             case Serve(copy):
                 self._tried.add((self._pods.me, copy.created))
-            case WaitFor():
+            case _:
                 if not isinstance(error, RuntimeDown):
                     self._exclude(self._pods.me, None, error)
         attempt = Attempt.of(step, self._pods.me, error, handed_on=self._purpose.hop is not None, overloaded=self._overloaded)
