@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from mesh.core import attempts, eviction, failed_loads, minimum, placement_inputs, reaping, scale_down, scale_up, second_copy
+from mesh.core import attempts, eviction, failed_loads, janitor, minimum, placement_inputs, proactive, reaping, scale_down, scale_up, second_copy
 from mesh.core.attempts import Attempt
 from mesh.core.decisions import Evidence
 from mesh.core.errors import Malformed
@@ -30,6 +30,8 @@ READERS: Mapping[str, Callable[[Any], Evidence]] = {
     scale_down.NAME: partial(from_json, scale_down.ScaleDown),
     minimum.NAME: partial(from_json, minimum.Stock),
     reaping.NAME: partial(from_json, reaping.Absence),
+    janitor.NAME: partial(from_json, janitor.Discrepancy),
+    proactive.NAME: partial(from_json, proactive.Early),
 }
 """What reads the inputs of each function that decides, by the name in `decided_by`."""
 
