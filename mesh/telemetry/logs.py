@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mesh.core.errors import Malformed
+from mesh.telemetry import traces
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _OWN_KEYS = ("ts", "level", "logger", "message", "event", "exception", "stack")
@@ -127,7 +128,7 @@ class _Lines(logging.Handler):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        for key, value in (*_request.get().items(), *vars(record).items()):
+        for key, value in (*_request.get().items(), *traces.ids().items(), *vars(record).items()):
             if key not in _OF_EVERY_RECORD:
                 line.setdefault(key, value)
         if record.exc_info:

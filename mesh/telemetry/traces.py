@@ -133,6 +133,14 @@ def about(**attributes: str) -> None:
         current.set_attributes(_told(attributes))
 
 
+def ids() -> dict[str, str]:
+    """`trace_id` and `span_id` of the current span, in hexadecimal, for the log; nothing without one."""
+    if _on is None or (current := _current.get()) is None:
+        return {}
+    context = current.get_span_context()
+    return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+
+
 def outgoing(headers: Headers) -> Headers:
     """The headers of a call that is sent: those given, which name the current span as where it comes from."""
     if _on is None or (current := _current.get()) is None:

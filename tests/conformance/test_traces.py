@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,13 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory, etcd: Etcd, service: Callable[[], str], receiver: Receiver) -> Iterator[Cluster]:
-    environment = {**chosen_places(2), "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    environment = {
+        **chosen_places(2),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+        "MM_LOG_REQUEST_HEADERS": '{"x-user": "user"}',
+        "MM_LOG_EACH_INVOKE": "true",
+    }
     limited = Behaviour(max_concurrency=1)
     with a_cluster(
         tmp_path_factory.mktemp("traces"), f"etcd:{etcd.address}", 2, service=service(), behaviour=limited, environment=environment
@@ -178,3 +185,17 @@ def test_an_unsampled_trace_is_passed_on_and_not_told(two: Cluster, receiver: Re
     two[0].client.predict(model)
     of_model(receiver, model, "runtime")
     assert not [span for span in spans(receiver) if span.trace == trace]
+
+
+def test_the_log_of_each_pod_names_the_trace_and_the_configured_headers(two: Cluster, model: str) -> None:
+    trace = "3df7651916cd43dd8448eb211c80319c"
+    two[0].client.loaded(model, kind="on-1")
+    two[0].client.predict(model, metadata=(("traceparent", f"00-{trace}-{PARENT}-01"), ("x-user", "ann")))
+
+    def line() -> dict[str, Any] | None:
+        lines = [json.loads(text) for text in two[1].router.process.output().splitlines() if text.startswith("{")]
+        return next((one for one in lines if "invoking model runtime" in one.get("message", "") and one.get("trace_id") == trace), None)
+
+    found = until(line, "the line of the pod that served the call")
+    assert found is not None
+    assert (found["user"], found["model"]) == ("ann", model)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -12,7 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from mesh.core.errors import Overloaded, Unsupported
-from mesh.telemetry import traces
+from mesh.telemetry import logs, traces
 
 METHOD = "inference.GRPCInferenceService/ModelInfer"
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
@@ -64,6 +66,20 @@ def test_headers_that_are_sent_name_the_current_span_and_keep_the_rest(kept: InM
     context = told(kept)["runtime"].context
     assert context is not None
     assert sent == (("x", "1"), ("y-bin", b"2"), ("traceparent", f"00-0af7651916cd43dd8448eb211c80319c-{context.span_id:016x}-01"))
+
+
+def test_lines_of_the_log_name_the_trace(kept: InMemorySpanExporter, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.setup()
+    try:
+        with traces.served(METHOD, GIVEN):
+            logging.getLogger("mesh.test").info("inside")
+        logging.getLogger("mesh.test").info("outside")
+    finally:
+        logging.getLogger().handlers.pop()
+    inside, outside = map(json.loads, capsys.readouterr().out.splitlines())
+    assert inside["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert len(inside["span_id"]) == 16
+    assert "trace_id" not in outside
 
 
 def test_a_traceparent_that_cannot_be_read_begins_a_new_trace(kept: InMemorySpanExporter) -> None:
