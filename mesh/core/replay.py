@@ -6,7 +6,19 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from mesh.core import attempts, eviction, failed_loads, janitor, minimum, placement_inputs, proactive, reaping, scale_down, scale_up, second_copy
+from mesh.core import (
+    attempts,
+    eviction,
+    failed_loads,
+    janitor,
+    minimum,
+    placement_inputs,
+    proactive,
+    reaping,
+    scale_down,
+    scale_up,
+    second_copy,
+)
 from mesh.core.attempts import Attempt
 from mesh.core.decisions import Evidence
 from mesh.core.errors import Malformed
