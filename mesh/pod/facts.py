@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mesh.core.bounds import bounds_to_json
 from mesh.core.copies import GRANTED, Copy
 from mesh.core.failed_loads import FailedLoads
 from mesh.core.ids import AliasId, ModelId, PodId
@@ -146,6 +147,7 @@ class Facts:
             "owner": record.owner,
             "failed": record.failed,
             "cause": record.cause or None,
+            "bounds": bounds_to_json(record.bounds),
         }
 
     def _summary(self, model: ModelId) -> Json:

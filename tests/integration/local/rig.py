@@ -56,7 +56,9 @@ class Shell:
 
     def _environment(self) -> dict[str, str]:
         state, cache = str(self.folder / "state"), str(environments.cache_folder())
-        return {**os.environ, "XDG_STATE_HOME": state, "MESH_CACHE": cache, **self.extra}
+        # Nothing is loaded that a story did not ask for, however long its mesh lives.
+        own = {"XDG_STATE_HOME": state, "MESH_CACHE": cache, "MESH_PROACTIVE_INTERVAL_MS": "0"}
+        return {**os.environ, **own, **self.extra}
 
     def ok(self, *arguments: str, typed: str | None = None) -> str:
         """Runs a command that has to succeed, and answers what it printed."""

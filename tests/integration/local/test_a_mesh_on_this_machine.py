@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from tests.integration.local.rig import BODY, EXAMPLES, Shell
@@ -91,6 +93,34 @@ def test_a_failed_load_names_its_cause_and_the_next_try_and_heals_when_applied_a
         shared.ok("delete", "isvc", "late")
     gone = shared.mesh("infer", "late", "-f", str(BODY))
     assert (gone.returncode, "HTTP 404" in gone.stderr) == (1, True)
+
+
+def bounds(shell: Shell) -> Any:
+    """Of the walkthrough's service, as its router keeps them."""
+    return httpx.get(f"{shell.ask('status')['pods'][0]['probe']}/mesh/v1/aliases/sklearn-mnist", timeout=10).json()["bounds"]
+
+
+def test_bounds_on_copies_that_were_set_by_hand_stay_until_a_document_says_otherwise(shared: Shell) -> None:
+    walkthrough = EXAMPLES / "walkthrough"
+    wanted = {"minCopies": 1, "maxCopies": 3, "pinned": True}
+    try:
+        said = shared.ok("scale", "sklearn-mnist", "--min", "1", "--max", "3", "--pin")
+        assert said == "inferenceservice/sklearn-mnist scaled (bounds on copies: 1-3 pinned)\n"
+        until(lambda: bounds(shared) == wanted, "the router knows")
+        assert "1 (1-3 pinned)" in shared.ok("get", "isvc", "-o", "wide")
+        assert "1 (1-3 pinned)" in shared.ok("describe", "isvc", "sklearn-mnist")
+        assert "inferenceservice/sklearn-mnist unchanged" in shared.ok("apply", "-f", str(walkthrough), "--wait", "60")
+        assert bounds(shared) == wanted
+        wrong = shared.mesh("scale", "sklearn-mnist", "--min", "4")
+        assert (wrong.returncode, "the minimum of 4 copies is greater than the maximum of 3" in wrong.stderr) == (1, True), wrong.stderr
+        document = (walkthrough / "sklearn-mnist.yaml").read_text()
+        document = document.replace("  annotations:\n", "  annotations:\n    mesh.kserve.io/max-copies: '2'\n")
+        shared.ok("apply", "-f", "-", "--wait", "60", typed=document)
+        until(lambda: bounds(shared) == {**wanted, "maxCopies": 2}, "what the document says wins, the rest stays")
+        assert [one["id"] for one in shared.json("get", "models")["items"]] == [MODEL_ID], "it is the same model"
+    finally:
+        shared.ok("scale", "sklearn-mnist", "--min", "0", "--max", "0", "--no-pin")
+        until(lambda: bounds(shared) == {}, "the router knows")
 
 
 def test_a_batch_with_one_wrong_document_applies_none(shared: Shell) -> None:
