@@ -48,6 +48,9 @@ class Epochs:
         """Whether what is known here is known to be newer; what cannot be compared is not."""
         if mine.marker == other.marker:
             return mine.revision > other.revision
+        if self._markers[-1:] == [mine.marker]:
+            # Whatever the other store was, this one took its place in the end.
+            return True
         if mine.marker not in self or other.marker not in self:
             return False
         return self._markers.index(mine.marker) > self._markers.index(other.marker)

@@ -161,6 +161,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
                     "MESH_SNAPSHOT_PATH": str(folder / f"pod-{number}.snapshot"),
                     "MESH_SNAPSHOT_EVERY": "0.5",
                     "MESH_LEASE_TTL": str(LEASE),
+                    # However much they are called, nothing is to be loaded that was not asked for.
+                    "MM_SCALEUP_RPM_THRESHOLD": "1000000",
                     **chosen_places(3),
                 }
             )

@@ -102,7 +102,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     folder = tmp_path_factory.mktemp("nodes")
     with three_nodes(environments.made("etcd"), folder) as nodes:
         store = f"etcd:{','.join(node.address for node in nodes)}"
-        with a_cluster(folder, store, 3, service="three-nodes") as mesh:
+        # However much they are called, nothing is to be loaded that was not asked for.
+        with a_cluster(folder, store, 3, service="three-nodes", environment={"MM_SCALEUP_RPM_THRESHOLD": "1000000"}) as mesh:
             yield Trial(mesh, nodes)
 
 

@@ -37,6 +37,12 @@ def test_of_two_stores_the_one_that_took_the_others_place_is_newer_whatever_the_
     assert not known.newer(Origin("one", 9), Origin("two", 1))
 
 
+def test_what_is_known_of_the_store_that_there_is_now_is_newer_than_what_any_other_had() -> None:
+    known = epochs("one", "two")
+    assert known.newer(Origin("two", 1), Origin("strange", 9))
+    assert not known.newer(Origin("strange", 9), Origin("two", 1))
+
+
 @pytest.mark.parametrize(("mine", "other"), [("one", "strange"), ("strange", "one"), ("strange", "stranger")])
 def test_what_cannot_be_compared_is_not_newer(mine: str, other: str) -> None:
     assert not epochs("one", "two").newer(Origin(mine, 9), Origin(other, 1))
