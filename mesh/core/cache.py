@@ -296,7 +296,7 @@ class Cache:
 
     def _kept_from(self, claim: Copy) -> MeshError | None:
         """Why a claim will find no room here: what may not be evicted leaves too little. Else it waits for what is still coming."""
-        count, weight = self.recency.kept
+        count, weight = self.recency.kept, self.recency.kept_weight()
         if weight + claim.weight <= self.policy.room:
             return None
         return Full(
@@ -317,8 +317,7 @@ class Cache:
     def _note_eviction(self, victim: Copy, for_model: ModelId, age: Millis) -> None:
         oldest = [copy for copy in self.recency.eldest(TOLD + 1) if copy is not victim and copy.id.model != for_model][: TOLD - 1]
         copies = tuple(map(Evictable.of, (victim, *oldest)))
-        kept, _ = self.recency.kept
-        evidence = Eviction(for_model, self.now, copies, self.recency.serving, kept)
+        evidence = Eviction(for_model, self.now, copies, self.recency.serving, self.recency.kept)
         reason = f"room for {for_model}; used least recently, {age} ms ago"
         if victim.calls:
             reason += f"; {victim.calls} calls run on it, but on all others too"

@@ -94,9 +94,13 @@ class Recency:
         return self._alive
 
     @property
-    def kept(self) -> tuple[int, Units]:
-        """How many copies were found that may not be evicted, and their weight; all of them once `victim` answered None."""
-        return len(self._apart), Units(sum(copy.weight for copy in self._apart.values()))
+    def kept(self) -> int:
+        """Copies that were found that may not be evicted; all of them once `victim` answered None."""
+        return len(self._apart)
+
+    def kept_weight(self) -> Units:
+        """Their weight."""
+        return Units(sum(copy.weight for copy in self._apart.values()))
 
     def _walk(self, stop: Callable[[Copy], bool]) -> None:
         """Shows the copies that may be evicted, the oldest first, until `stop` says so."""

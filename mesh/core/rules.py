@@ -172,6 +172,9 @@ def _forgotten(cache: Cache, copy: Copy, event: RuntimeForgot) -> None:
 
 
 def _spared(cache: Cache, copy: Copy, event: CopySpared) -> None:
+    if not copy.registered:
+        # Told twice: the first time it is being written.
+        return
     # Until the record is written it says nothing of this copy that would have to be put right.
     copy.registered = False
     cache.stories.tell(copy.id.model, cache.now, f"to be given back: {event.why}")

@@ -21,8 +21,8 @@ from mesh.core.units import Millis
 AHEAD = Millis(20 * SECOND)
 """A copy that load asks for counts as used this far in the future: placement then looks at how busy pods are (reference 6.4)."""
 
-CHUNK = 256
-"""Copies looked at in one go."""
+PART = 512
+"""Copies, and pods that might take one, looked at in one go: a millisecond."""
 
 NAMED = 8
 """Overloaded pods that are written down."""
@@ -96,6 +96,7 @@ class Scaling:
         self._last = now
         self._asked: dict[ModelId, dict[PodId, Millis]] = {}
         self._under_way: set[ModelId] = set()
+        self._looked_at = 0
 
     def tick(self, now: Millis) -> Iterator[list[Order]]:
         """Looks at what was used since the last tick, a part at a time; nothing if that was just now."""
@@ -109,9 +110,14 @@ class Scaling:
             for copy in used:
                 copy.begun = 0
             return
-        yield [order for copy in self._bounded() for order in self._give_back(copy, now, surplus=True)]
-        for begin in range(0, len(used), CHUNK):
-            yield [order for copy in used[begin : begin + CHUNK] for order in self._used(copy, now, window)]
+        orders = [order for copy in self._bounded() for order in self._give_back(copy, now, surplus=True)]
+        for copy in used:
+            orders += self._used(copy, now, window)
+            self._looked_at += 1
+            if self._looked_at >= PART:
+                yield orders
+                orders, self._looked_at = [], 0
+        yield orders
 
     def sweep(self, now: Millis) -> Iterator[list[Order]]:
         """Looks for copies to give back, a part at a time, the longest unused first; a bounded weight in one run."""
@@ -121,9 +127,9 @@ class Scaling:
         several = [copy for model, copy in cache.current.items() if (record := models.get(model)) and len(record.copies) > 1]
         several.sort(key=lambda copy: copy.last_used)
         left = cache.policy.room // AT_ONCE
-        for begin in range(0, len(several), CHUNK):
+        for begin in range(0, len(several), PART):
             orders: list[Order] = []
-            for copy in several[begin : begin + CHUNK]:
+            for copy in several[begin : begin + PART]:
                 if left <= 0:
                     break
                 found = self._give_back(copy, now, surplus=False)
@@ -200,6 +206,7 @@ class Scaling:
         limit = self._overloaded(copy)
         taken = {*record.copies, *declined}
         places, overloaded = 0, list[PodId]()
+        self._looked_at += len(pods.instances)
         for pod, other in pods.others():
             if other.rpm > limit:
                 overloaded.append(pod)

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 ANSWER = 5.0
 """Seconds in which another copy has to show that it is there before one is given back."""
+AT_A_TIME = 10
+"""Orders that are carried out at the same time (reference 0.2, TASK_THREADS)."""
 TAKEN_ON = 10.0
 """Seconds in which a pod has to take a copy on."""
 
@@ -47,6 +49,7 @@ class ScalingKeeper:
     def __init__(self, scaling: Scaling, conductor: Conductor, loads: Loads, peers: Peers) -> None:
         self._scaling, self._conductor, self._loads, self._peers = scaling, conductor, loads, peers
         self._tasks = Tasks()
+        self._turns = asyncio.Semaphore(AT_A_TIME)
 
     async def keep(self) -> None:
         """Works until it is cancelled."""
@@ -77,9 +80,10 @@ class ScalingKeeper:
         """Has pods take copies on, one after the other, which load at the same time."""
         taken: list[PodId] = []
         try:
-            for _ in range(order.copies):
-                avoid = order.avoid.union(taken)
-                taken.append(await self._loads.ensure(order.model, last_used=order.last_used, avoid=avoid, limit=TAKEN_ON))
+            async with self._turns:
+                for _ in range(order.copies):
+                    avoid = order.avoid.union(taken)
+                    taken.append(await self._loads.ensure(order.model, last_used=order.last_used, avoid=avoid, limit=TAKEN_ON))
             log.info("more copies", extra={"model": order.model, "pods": taken})
         except MeshError as error:
             log.info("no further copy", extra={"model": order.model, "pods": taken, "cause": error.message})
@@ -91,10 +95,11 @@ class ScalingKeeper:
 
     async def _give_back(self, order: GiveBack) -> None:
         """Sees that another copy is there, then has this one leave."""
-        for pod in order.others:
-            if await self._is_there(order, pod):
-                self._conductor.tell(CopySpared(order.copy, order.edit, order.why))
-                return
+        async with self._turns:
+            for pod in order.others:
+                if await self._is_there(order, pod):
+                    self._conductor.tell(CopySpared(order.copy, order.edit, order.why))
+                    return
         log.info("not given back: no other copy answers", extra={"model": order.copy.model})
 
     async def _is_there(self, order: GiveBack, pod: PodId) -> bool:

@@ -134,7 +134,7 @@ def test_a_copy_laid_aside_is_forgotten_with_its_end() -> None:
     bounded(stage, "a", Bounds(pinned=True))
     stage.pod.cache.recency.oldest()
     stage.tell(RuntimeForgot(copy_id("a#1")))
-    assert stage.pod.cache.recency.kept == (0, 0)
+    assert stage.pod.cache.recency.kept == 0
     assert stage.pod.cache.recency.serving == 2
 
 

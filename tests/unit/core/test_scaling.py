@@ -130,6 +130,14 @@ def test_only_models_in_use_are_looked_at_and_each_once() -> None:
     assert mesh.tick() == []
 
 
+def test_many_models_are_looked_at_in_parts() -> None:
+    mesh = Mesh(capacity=100_000)
+    for number in range(600):
+        mesh.stage.holding([f"m{number}"])
+    mesh.stage.later(10_000)
+    assert [len(part) for part in mesh.scaling.tick(mesh.stage.now)] == [0, 0]
+
+
 def test_while_copies_are_ordered_and_until_they_show_no_more_are() -> None:
     mesh = Mesh()
     mesh.holding("m")
@@ -390,6 +398,8 @@ def test_a_copy_leaves_its_record_before_it_leaves_the_runtime() -> None:
     edit = spared(stage)
     assert stage.edits[-1] == edit
     assert stage.pod.settled(ModelId("m")) is None, "the record is not put right meanwhile"
+    stage.tell(CopySpared(copy_id("m#1"), edit, "once more"))
+    assert stage.edits.count(edit) == 1
     call = stage.enter("m")
     assert stage.tell(EditDone(copy_id("m#1"))) == []
     assert stage.states() == {"m#1": "draining"}
