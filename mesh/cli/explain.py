@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any
@@ -15,6 +16,11 @@ from mesh.cli.retold import Retold, clock, retold
 from mesh.core.bounds import bounds_from_json, told
 from mesh.core.errors import Malformed
 from mesh.core.placement_evidence import PlacementEvidence
+from mesh.local import explanations
+from mesh.local.addressed import AddressedPods
+
+_ALL = 1000
+"""Decisions of a pod that are made again if all are."""
 
 _EVENTS = 20
 """Latest lines of what happened that are shown; `-o json` has more."""
@@ -26,6 +32,12 @@ def explain(
     kind: Annotated[str, typer.Option(metavar="KIND", help="What the name is: isvc, model, pod or request.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Decisions that each pod tells.")] = 20,
     verify: Annotated[bool, typer.Option("--verify", help="Make every decision again from its recorded inputs, here.")] = False,
+    at: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT,…", help="The probe ports of a mesh's pods (MM_PROBE_PORT), if it runs elsewhere.", envvar="MESH_AT"
+        ),
+    ] = "",
     mesh: MeshOption = None,
 ) -> None:
     """Tells why: how it is, what was decided and by what, who lost and by how much, and what would change it.
@@ -35,15 +47,10 @@ def explain(
     if one comes out differently.
     """
     with output.plain_errors(usage=(Malformed,)):
-        control = Control.find(mesh)
-        if name is None:
-            if not verify:
-                raise output.usage("it reads `mesh explain NAME`, of a service, a model, a pod or a request; or `mesh explain --verify`")
-            found = retold(control.get("decisions"))
-            document: dict[str, Any] = {"kind": "mesh", "name": ""}
-        else:
-            document = control.get("explain", name=name, kind=kind, limit=limit)
-            found = retold(document["views"])
+        if name is None and not verify:
+            raise output.usage("it reads `mesh explain NAME`, of a service, a model, a pod or a request; or `mesh explain --verify`")
+        document = _asked_at(at, name, kind, limit) if at else _asked(Control.find(mesh), name, kind, limit)
+        found = retold(document["views"])
         if format_ in (Format.json, Format.yaml):
             parts = {part: value for part, value in document.items() if part != "views"}
             output.data({**parts, "decisions": [one.document(verified=verify) for one in found]}, format_)
@@ -55,6 +62,20 @@ def explain(
                 output.errors.print(f"{pod} does not answer: what it decided is missing here", markup=False)
         if verify and any(one.holds is False for one in found):
             raise typer.Exit(output.FAILED)
+
+
+def _asked(control: Control, name: str | None, kind: str, limit: int) -> dict[str, Any]:
+    if name is None:
+        return {"kind": "mesh", "name": "", "views": control.get("decisions")}
+    document: dict[str, Any] = control.get("explain", name=name, kind=kind, limit=limit)
+    return document
+
+
+def _asked_at(at: str, name: str | None, kind: str, limit: int) -> dict[str, Any]:
+    pods = AddressedPods([address.strip() for address in at.split(",") if address.strip()])
+    if name is None:
+        return {"kind": "mesh", "name": "", "views": asyncio.run(explanations.decisions(pods, _ALL))}
+    return asyncio.run(explanations.explain(pods, name, kind, limit))
 
 
 def _verified(found: Sequence[Retold]) -> None:

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from mesh.core.errors import MeshError
 from mesh.core.ids import AliasId
 from mesh.local import explanations, state, views
+from mesh.local.asking import LocalPods
 from mesh.local.supervisor import Supervisor
 from mesh.manifests.parsing import parse_value
 
@@ -116,11 +117,11 @@ def _router(app: FastAPI, supervisor: Supervisor) -> None:
 
     @app.get("/v1/explain")
     async def explain(name: str, kind: str = "", limit: int = 20) -> Any:
-        return await explanations.explain(supervisor, name, kind, limit)
+        return await explanations.explain(LocalPods(supervisor), name, kind, limit)
 
     @app.get("/v1/decisions")
     async def decisions(limit: int = 1000) -> Any:
-        return await explanations.decisions(supervisor, limit)
+        return await explanations.decisions(LocalPods(supervisor), limit)
 
     @app.get("/v1/models")
     async def models(request: Request) -> Any:

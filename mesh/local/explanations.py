@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
-from mesh.core.errors import Malformed, MeshError, PeerUnavailable, Unknown
-from mesh.local import views
-from mesh.local.pods import ask_each
-from mesh.local.supervisor import Supervisor
+from mesh.core.errors import Malformed, PeerUnavailable, Unknown
+
+Json = dict[str, Any]
+
+
+class Pods(Protocol):
+    """The pods of a mesh, however they are reached."""
+
+    async def each(self, path: str, params: dict[str, str]) -> Json:
+        """What every pod that answers tells at `/mesh/v1/<path>`, by pod."""
+        ...
+
+    async def model(self, name: str) -> Json:
+        """One model as all pods together know it. Unknown if there is none."""
+        ...
+
+    async def figures(self, pod: str) -> Json | None:
+        """One pod as `mesh get pods` shows it; None if nothing is known of it."""
+        ...
+
+    def silent(self) -> Sequence[str]:
+        """Pods that do not answer."""
+        ...
+
+    def services(self) -> Sequence[str]:
+        """Names of services that are known without asking the pods."""
+        ...
+
+    def service(self, name: str, /) -> Json | None:
+        """What is known of one of these."""
+        ...
+
 
 KINDS = ("isvc", "model", "pod", "request")
 """What can be explained, in the order in which a name that several have is taken."""
@@ -19,11 +48,11 @@ _ALIKE = 3
 """Names that are suggested for one that nothing has."""
 
 
-async def explain(supervisor: Supervisor, name: str, kind: str, limit: int) -> dict[str, Any]:
+async def explain(pods: Pods, name: str, kind: str, limit: int) -> Json:
     """What `name` is, and what each pod says of it, with the inputs of its decisions.
 
     Args:
-        supervisor: of the mesh.
+        pods: of the mesh.
         name: of a service, a model, a pod or a request; its first letters are enough if only one begins so.
         kind: one of KINDS; empty for whatever it is.
         limit: decisions at most that each pod tells.
@@ -35,32 +64,31 @@ async def explain(supervisor: Supervisor, name: str, kind: str, limit: int) -> d
     """
     if kind and kind not in KINDS:
         raise Malformed(f"--kind {kind}: there is no such kind; there are {', '.join(KINDS)}")
-    kind, name = await _named(supervisor, name, kind)
+    kind, name = await _named(pods, name, kind)
     path = f"explain/{quote(name, safe='')}"
-    told = await ask_each(supervisor.pods, path, {"kind": kind, "limit": str(limit), "inputs": "true"})
-    silent = [pod.name for pod in supervisor.pods if not pod.ready]
-    document: dict[str, Any] = {"kind": kind, "name": name, "views": told, "silent": silent}
+    told = await pods.each(path, {"kind": kind, "limit": str(limit), "inputs": "true"})
+    document: Json = {"kind": kind, "name": name, "views": told, "silent": list(pods.silent())}
     if kind == "isvc":
-        document["service"] = _service(supervisor, name)
+        document["service"] = pods.service(name)
     for role, model in _models(kind, name, told).items():
         # One that was deleted is known by what was decided about it alone.
         with suppress(Unknown):
-            document[role] = await views.model(supervisor, model)
+            document[role] = await pods.model(model)
     if kind == "pod":
-        document["row"] = next((row for row in await views.pod_rows(supervisor) if row["name"] == name), None)
+        document["row"] = await pods.figures(name)
     return document
 
 
-async def decisions(supervisor: Supervisor, limit: int) -> dict[str, Any]:
+async def decisions(pods: Pods, limit: int) -> Json:
     """The latest decisions of each pod, with their inputs."""
-    return await ask_each(supervisor.pods, "decisions", {"limit": str(limit), "inputs": "true"})
+    return await pods.each("decisions", {"limit": str(limit), "inputs": "true"})
 
 
-async def _named(supervisor: Supervisor, text: str, kind: str) -> tuple[str, str]:
-    answers = await ask_each(supervisor.pods, "names", {"of": text})
+async def _named(pods: Pods, text: str, kind: str) -> tuple[str, str]:
+    answers = await pods.each("names", {"of": text})
     if not answers:
         raise PeerUnavailable("no pod answers; `mesh status` shows how they are")
-    services = [applied.document.name for applied in supervisor.services()]
+    services = pods.services()
     exact = {("isvc", text)} if text in services else set()
     exact |= {(one["kind"], one["name"]) for answer in answers.values() for one in answer["exact"]}
     exact = {one for one in exact if kind in ("", one[0])}
@@ -79,14 +107,9 @@ async def _named(supervisor: Supervisor, text: str, kind: str) -> tuple[str, str
     near = {*services, *(name for answer in answers.values() for name in answer["near"])}
     alike = get_close_matches(text, near, _ALIKE)
     hint = f"; is it {' or '.join(alike)}?" if alike else "; `mesh get isvc`, `mesh get models` and `mesh get pods` list them"
+    if kind in ("", "request"):
+        hint += "; a request that found its model serving leaves nothing to explain"
     raise Unknown(f"there is no {what} {text!r}{hint}")
-
-
-def _service(supervisor: Supervisor, name: str) -> dict[str, Any] | None:
-    with suppress(MeshError, StopIteration):
-        found = views.service(supervisor, next(one for one in supervisor.services() if one.document.name == name))
-        return {part: found[part] for part in ("name", "ready", "state", "targetState", "transition", "message", "model", "type", "path")}
-    return None
 
 
 def _models(kind: str, name: str, told: dict[str, Any]) -> dict[str, str]:

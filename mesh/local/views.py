@@ -14,6 +14,7 @@ from mesh.local.controller import Service
 from mesh.local.documents import shown
 from mesh.local.pods import ask_each
 from mesh.local.supervisor import Supervisor
+from mesh.local.together import own_words, together
 from mesh.manifests import runtimes
 from mesh.manifests.parsing import Applied
 from mesh.manifests.status import Addresses, rfc3339, service_status
@@ -121,7 +122,7 @@ async def model_page(supervisor: Supervisor, params: dict[str, str]) -> dict[str
                 of_model.setdefault(copy.pop("model"), []).append(copy)
         for model in page["models"]:
             own = of_model.get(model["id"], [])
-            model["copies"] = _own_words(model["copies"], own)
+            model["copies"] = own_words(model["copies"], own)
             # Written to the registry lazily; whoever serves it knows better.
             model["last_used_ms"] = max([model["last_used_ms"], *(copy["last_used_ms"] for copy in own)])
     return page
@@ -134,19 +135,7 @@ async def model(supervisor: Supervisor, name: str) -> Any:
     told = await ask_each(supervisor.pods, path, {})
     if len(supervisor.pods) == 1 or not told:
         return found
-    for part in ("copies", "failures"):
-        own = [item for pod, view in told.items() for item in view[part] if item["pod"] == pod]
-        found[part] = _own_words(found[part], own)
-    lines = ({**line, "pod": pod} for pod, view in told.items() for line in view["story"])
-    found["story"] = sorted(lines, key=lambda line: line["at_ms"])
-    found["last_used_ms"] = max(view["last_used_ms"] for view in told.values())
-    return found
-
-
-def _own_words(listed: list[dict[str, Any]], own: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What one pod says of others, replaced by what these say of themselves; by pod."""
-    told = {item["pod"] for item in own}
-    return sorted([*own, *(item for item in listed if item["pod"] not in told)], key=lambda item: item["pod"])
+    return together(found, told)
 
 
 def _message(known: Service) -> str:
