@@ -97,6 +97,7 @@ class Minimum:
     def __init__(self) -> None:
         self._orders: dict[ModelId, list[frozenset[PodId]]] = {}
         self._trouble: dict[ModelId, _Trouble] = {}
+        self._cut: set[ModelId] = set()
         self._held: set[ModelId] = set()
         self._preloading: set[ModelId] = set()
         self._preloaded: set[ModelId] = set()
@@ -126,7 +127,7 @@ class Minimum:
 
     def gone(self, model: ModelId) -> None:
         """A model is not registered any more, or not bounded."""
-        for table in (self._held, self._preloading, self._preloaded):
+        for table in (self._cut, self._held, self._preloading, self._preloaded):
             table.discard(model)
         self._trouble.pop(model, None)
         self.timers.drop(model)
@@ -151,11 +152,10 @@ class Minimum:
         self.timers.set(model, trouble.again_at)
 
     def pod_came(self) -> list[ModelId]:
-        """There is a new place: the models that had none."""
-        models = list(self._trouble)
-        for model in models:
-            self._trouble[model].again_at = Millis(0)
-        return models
+        """There is a new place: the models that had none, or that wanted more copies than there were places."""
+        for trouble in self._trouble.values():
+            trouble.again_at = Millis(0)
+        return [*self._trouble, *(self._cut - self._trouble.keys())]
 
     # What is asked
 
@@ -179,6 +179,10 @@ class Minimum:
             wanted, why = 1, "pinned"
         elif not wanted and model in self._preloading:
             wanted, why = 1, "preload"
+        if wanted > places:
+            self._cut.add(model)
+        else:
+            self._cut.discard(model)
         trouble = self._trouble.get(model)
         unseen = sum(not set(has) - beside for beside in self._orders.get(model, ()))
         return Stock(model, wanted, why, has, places, unseen, now, trouble.again_at if trouble else Millis(0))

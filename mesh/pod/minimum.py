@@ -93,11 +93,7 @@ class MinimumKeeper:
         for model in [model for model in self._mentions.of(pod) if model in bounded]:
             self._look_at(model)
         if stays:
-            self._look_at_all() if self._short_of_pods() else self._look_again(self._minimum.pod_came())
-
-    def _short_of_pods(self) -> bool:
-        """Whether so few pods live that any model's minimum may have been cut to their number."""
-        return len(self._staying) <= 16
+            self._look_again(self._minimum.pod_came())
 
     def _look_at_all(self) -> None:
         self._look_again([*self._conductor.pod.bounds.bounded])

@@ -108,7 +108,6 @@ def test_bounds_on_copies_that_were_set_by_hand_stay_until_a_document_says_other
         assert said == "inferenceservice/sklearn-mnist scaled (bounds on copies: 1-3 pinned)\n"
         until(lambda: bounds(shared) == wanted, "the router knows")
         assert "1 (1-3 pinned)" in shared.ok("get", "isvc", "-o", "wide")
-        assert "1 (1-3 pinned)" in shared.ok("describe", "isvc", "sklearn-mnist")
         assert "inferenceservice/sklearn-mnist unchanged" in shared.ok("apply", "-f", str(walkthrough), "--wait", "60")
         assert bounds(shared) == wanted
         wrong = shared.mesh("scale", "sklearn-mnist", "--min", "4")
@@ -117,7 +116,7 @@ def test_bounds_on_copies_that_were_set_by_hand_stay_until_a_document_says_other
         document = document.replace("  annotations:\n", "  annotations:\n    mesh.kserve.io/max-copies: '2'\n")
         shared.ok("apply", "-f", "-", "--wait", "60", typed=document)
         until(lambda: bounds(shared) == {**wanted, "maxCopies": 2}, "what the document says wins, the rest stays")
-        assert [one["id"] for one in shared.json("get", "models")["items"]] == [MODEL_ID], "it is the same model"
+        assert [one["id"] for one in shared.ask("models")["models"]] == [MODEL_ID], "it is the same model"
     finally:
         shared.ok("scale", "sklearn-mnist", "--min", "0", "--max", "0", "--no-pin")
         until(lambda: bounds(shared) == {}, "the router knows")

@@ -86,6 +86,14 @@ def test_a_new_pod_is_tried_at_once() -> None:
     assert says(minimum, Bounds(1)) == ORDER
 
 
+def test_what_wanted_more_than_there_were_places_is_looked_at_when_one_comes() -> None:
+    minimum = Minimum()
+    assert says(minimum, Bounds(3), A, B, places=2) == ENOUGH
+    assert minimum.pod_came() == [M]
+    assert says(minimum, Bounds(3), A, B, places=3) == ORDER
+    assert minimum.pod_came() == []
+
+
 def test_nothing_is_remembered_of_a_model_that_is_gone() -> None:
     minimum = Minimum()
     minimum.bounded(M, Bounds(1, preload=True))
