@@ -112,3 +112,17 @@ async def test_each_copy_has_its_own_line(bench: Bench, copy: Copy) -> None:
     line = Turns(OFF, limited=True, longest=0)
     await ask(line, copy)
     assert callable(await ask(line, other))
+
+
+async def test_the_time_of_calls_on_the_runtime_is_kept_without_that_of_waiting(copy: Copy) -> None:
+    copy.calls, copy.concurrency = 0, 1
+    line = Turns(OFF, limited=True, longest=0)
+    first, second = ask(line, copy), ask(line, copy)
+    back = await first
+    await asyncio.sleep(0.03)
+    back()
+    (await second)()
+    assert (copy.timed, line.busyness) == (2, int(copy.busy / 60))
+    assert copy.busy == pytest.approx(line.spent)
+    assert 30 <= copy.busy < 60_000
+    assert line.busyness == int(line.spent / 60)
