@@ -150,6 +150,8 @@ class Journey:
             found.coming.append((copy.created, me))
         if found.ready:
             chosen = lighter(found.ready, self._pods, now, draw)
+            if self._purpose.balanced and me in found.ready and self._pods.calls(me, now) <= self._pods.calls(chosen, now):
+                chosen = me
         elif found.coming:
             chosen = min(found.coming)[1]
             self._joins = "waits for the copy that {} loads already"
@@ -163,7 +165,9 @@ class Journey:
         """Whether no other copy is to be looked at."""
         if len(record.copies) < 2 and (self._pods.me in record.copies or not record.copies):
             return True
-        return self._purpose.hop is not None or (self._purpose.balanced and serves and not self._view.pod.leaving)
+        pod = self._view.pod
+        # Where calls stand in line, a caller's even spread over the pods is not one over the copies (reference 6.5).
+        return self._purpose.hop is not None or (self._purpose.balanced and serves and not pod.leaving and not pod.limited)
 
     def _here(self, record: ModelRecord, now: Millis) -> Step:
         """Serves from the copy here, or waits for it."""

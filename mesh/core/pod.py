@@ -61,6 +61,7 @@ class Pod:
         pods: the others.
         bounds: what users want of models' copies, by the aliases that point at them.
         models: the models' records, a view of the registry.
+        limited: the runtime takes only so many calls at a time on a copy.
         leaving: no new copy is made here any more.
     """
 
@@ -74,6 +75,7 @@ class Pod:
         self.cache = Cache(pod, policy, watched=watched, alone=self.alone, kept=self.kept, wanted_elsewhere=self.wanted_elsewhere)
         self._cluster: tuple[Millis, Cluster] | None = None
         self.predicts = predicts
+        self.limited = False
         self.leaving = False
 
     def handle(self, event: Event, now: Millis) -> list[Instruction]:

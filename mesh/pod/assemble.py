@@ -129,7 +129,7 @@ async def _live_on(
     )
     watched = await health.offered(runtime.spi.channel)
     pod = Pod(PodId(settings.instance_id), runtime.policy, labels=settings.labels, watched=watched)
-    pod.constraints, pod.models = constraints, registry.models
+    pod.constraints, pod.models, pod.limited = constraints, registry.models, runtime.limits_concurrency
     living = _join(settings, metrics, surroundings, registry, runtime, pod, Targets(registry, dataplane))
     if watched:
         living.tasks.begin(health.watch(runtime.spi.channel, living.conductor.tell), "watching the runtime's health")

@@ -205,6 +205,17 @@ def test_a_caller_that_balances_by_itself_is_served_here_if_there_is_a_copy() ->
     assert isinstance(mesh.next(mesh.journey(Purpose(balanced=True))), Serve)
 
 
+def test_where_calls_stand_in_line_a_caller_that_balances_is_served_here_unless_another_copy_is_less_busy() -> None:
+    mesh = Mesh(A)
+    mesh.has(copies={A: EARLY}, ready={A: LATE})
+    mesh.loads_here()
+    mesh.stage.pod.limited = True
+    pods = mesh.stage.pod.pods
+    assert all(isinstance(mesh.next(mesh.journey(Purpose(balanced=True))), Serve) for _ in range(5))
+    pods.began(HERE)
+    assert forwarded(mesh.next(mesh.journey(Purpose(balanced=True)))) == (Kind.HIT, A)
+
+
 def test_of_copies_that_are_loading_the_first_one_is_waited_for() -> None:
     mesh = Mesh(A, B)
     mesh.has(copies={A: LATE, B: EARLY})
