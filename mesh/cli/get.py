@@ -159,7 +159,8 @@ def _runtimes(control: Control, format_: Format, choice: Choice) -> None:
     _table(rows, header)
 
 
-def _pods(control: Control, format_: Format, choice: Choice) -> None:
+def pods(control: Control, format_: Format, choice: Choice) -> None:
+    """Shows the pods, each with its state and that of its registry."""
     name = choice.name
     every = control.get("pods")
     found = [one for one in every if name in (None, one["name"]) and choice.contains in one["name"]]
@@ -238,5 +239,5 @@ _SHOWN: dict[Kind, Callable[[Control, Format, Choice], None]] = {
     Kind.isvc: _services,
     Kind.models: _models,
     Kind.runtimes: _runtimes,
-    Kind.pods: _pods,
+    Kind.pods: pods,
 }

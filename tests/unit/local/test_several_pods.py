@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ async def test_no_two_pods_share_a_port_a_folder_or_a_name_but_those_of_clients_
     assert {one["KV_STORE"] for one in found} == {f"etcd:{mesh.fleet.etcd.address}"}
     commands = [command for pod in mesh.pods for command in pod.setup.commands(mesh.plan)]
     assert len({command.name for command in commands}) == len({command.log for command in commands}) == 36
+    assert len({one["MESH_SNAPSHOT_PATH"] for one in found}) == 12
     models = {pod.setup.folder.models for pod in mesh.pods}
     assert all(folder.is_dir() for folder in models)
     assert len(models) == 12
@@ -192,3 +194,22 @@ def test_the_pod_that_ends_is_the_one_with_the_least_to_load_again() -> None:
     assert cheapest([told("pod-0", 200, 1), told("pod-1", 100, 9), told("pod-2", 150, 1)])["id"] == "pod-1"
     assert cheapest([told("pod-0", 100, 2), told("pod-1", 100, 1)])["id"] == "pod-1"
     assert cheapest([told("pod-2", 0, 0), told("pod-10", 0, 0), told("pod-9", 0, 0)])["id"] == "pod-10"
+
+
+def leave(file: str) -> Path:
+    """As an earlier mesh did."""
+    path = Path(file)
+    path.write_text("of an earlier mesh")
+    return path
+
+
+async def test_an_etcd_that_begins_empty_is_not_filled_from_what_pods_remember_of_an_earlier_one(prepared: Prepared) -> None:
+    mesh = prepared(pods=2)
+    snapshot = leave(router_environment(mesh, 1)["MESH_SNAPSHOT_PATH"])
+    assert mesh.fleet.etcd
+    mesh.fleet.etcd.wipe()
+    assert snapshot.name not in os.listdir(snapshot.parent)
+
+
+async def test_a_pod_alone_has_no_registry_that_could_be_away(prepared: Prepared) -> None:
+    assert "MESH_SNAPSHOT_PATH" not in router_environment(prepared(), 0)
