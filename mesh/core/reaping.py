@@ -82,7 +82,7 @@ class Absences:
 
     def look(self, named_pods: Iterable[PodId], living: Set[PodId], now: Millis) -> list[Absence]:
         """Pods whose time is over."""
-        gone = [pod for pod in named_pods if pod not in living]
+        gone = sorted(pod for pod in named_pods if pod not in living)
         self._since = {pod: self._since.get(pod, now) for pod in gone}
         absences = (Absence(pod, since, now, len(gone), len(living)) for pod, since in self._since.items())
         return [absence for absence in absences if absence.again() == "forget"]
