@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mesh.cli import apply, delete, describe, down, environment, explain, get, infer, router, scale, status, up
+from mesh.cli import apply, delete, describe, down, environment, explain, get, infer, router, scale, simulate, status, trace, up
 
 app = typer.Typer(
     name="mesh",
@@ -15,6 +15,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _LOCAL, _USE, _ROUTER = "A mesh on this machine", "Services and models", "One router"
+_WHAT_IF = "What if"
 
 app.command("up", rich_help_panel=_LOCAL)(up.up)
 app.command("down", rich_help_panel=_LOCAL)(down.down)
@@ -27,6 +28,8 @@ app.command("explain", rich_help_panel=_USE)(explain.explain)
 app.command("scale", rich_help_panel=_USE)(scale.scale)
 app.command("infer", rich_help_panel=_USE)(infer.infer)
 app.command("delete", rich_help_panel=_USE)(delete.delete)
+app.command("simulate", rich_help_panel=_WHAT_IF)(simulate.simulate)
+app.add_typer(trace.app, name="trace", rich_help_panel=_WHAT_IF)
 app.command("router", rich_help_panel=_ROUTER)(router.router)
 app.command("settings", rich_help_panel=_ROUTER)(router.settings)
 

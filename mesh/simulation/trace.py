@@ -1,8 +1,8 @@
 """Traces of accesses: who called which model when, as a CSV that `mesh simulate` replays and `mesh trace` writes.
 
-The first line names the columns, in any order: `time_s`, `model`, `size_bytes`, `load_ms`, and if wanted `duration_ms` and `type`. Each further
-line is one call, in the order of time. What of a model is unknown stays empty; what several lines say of a model, the last one says for all.
-Empty lines and lines that begin with `#` are passed over.
+The first line names the columns, in any order: `time_s`, `model`, `size_bytes`, `load_ms`, and if wanted `duration_ms` and `type`. Each
+further line is one call, in the order of time. What of a model is unknown stays empty; what several lines say of a model, the last one
+says for all. Empty lines and lines that begin with `#` are passed over.
 """
 
 from __future__ import annotations
