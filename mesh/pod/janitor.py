@@ -8,10 +8,10 @@ import random
 
 from mesh.core.decisions import Decision, Kind
 from mesh.core.errors import StoreUnavailable, Unknown
-from mesh.core.ids import AliasId, ModelId
+from mesh.core.ids import ModelId
 from mesh.core.janitor import Janitor, Order, Repair, deleted
 from mesh.core.mentions import Mentions
-from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.records import ModelRecord
 from mesh.pod.conductor import Conductor
 from mesh.store.registry import Registry
 
@@ -27,15 +27,10 @@ class JanitorKeeper:
         """
         self._registry, self._conductor, self._interval = registry, conductor, interval
         self._janitor = Janitor(conductor.pod, registry.models, mentions, random.random())
-        for model, record in registry.models.items():
-            self._model_changed(model, record)
-        registry.listen(self._model_changed, self._alias_changed)
 
-    def _model_changed(self, model: ModelId, record: ModelRecord | None) -> None:
+    def model_changed(self, model: ModelId, record: ModelRecord | None) -> None:
+        """To be told of every model there is, and of every change."""
         self._janitor.model_changed(model, record, self._conductor.now())
-
-    def _alias_changed(self, _alias: AliasId, _record: AliasRecord | None) -> None:
-        """Aliases name no pods."""
 
     async def keep(self) -> None:
         """Works until it is cancelled."""

@@ -15,17 +15,21 @@ from mesh.pod.reaper import Reaper
 from mesh.pod.tasks import Tasks
 from mesh.settings import Settings
 from mesh.store.registry import Registry
+from mesh.store.tables import noted
 
 
 class Upkeep:
     """The keepers of one pod. To be made after the pod's own listeners, which keep its view of others and of bounds."""
 
     def __init__(self, registry: Registry, conductor: Conductor, loads: Loads, census: Census, settings: Settings) -> None:
-        self._mentions = Mentions(registry.models)
+        self._mentions = Mentions({})
+        self.janitor = JanitorKeeper(registry, conductor, self._mentions, settings.janitor_interval / 1000)
+        # All in one pass: there may be a million.
+        for model, record in registry.models.items():
+            self._model_changed(model, record)
         registry.listen(self._model_changed, self._alias_changed)
         self.reaper = Reaper(registry, conductor, self._mentions)
         self.minimum = MinimumKeeper(registry, conductor, loads, self._mentions)
-        self.janitor = JanitorKeeper(registry, conductor, self._mentions, settings.janitor_interval / 1000)
         self.proactive = ProactiveKeeper(registry, conductor, loads, census, settings.proactive_interval / 1000)
 
     def begin(self, tasks: Tasks) -> None:
@@ -37,6 +41,7 @@ class Upkeep:
 
     def _model_changed(self, model: ModelId, record: ModelRecord | None) -> None:
         self._mentions.model_changed(model, record)
+        self.janitor.model_changed(model, record)
 
     def _alias_changed(self, _alias: AliasId, _record: AliasRecord | None) -> None:
         """Aliases name no pods."""

@@ -243,7 +243,9 @@ async def test_a_use_in_the_far_future_gives_way(site: Site) -> None:
     await site.live()
     await site.bench.known("m")
     await site.change(AddCopy(M, OTHER, OLD, NEVER))
-    await JanitorKeeper(site.registry, site.bench.conductor, site.mentions, 1.0).sweep()
+    keeper = JanitorKeeper(site.registry, site.bench.conductor, site.mentions, 1.0)
+    keeper.model_changed(M, site.registry.models[M])
+    await keeper.sweep()
     assert site.registry.models[M].last_used < site.bench.conductor.now()
 
 
