@@ -72,6 +72,7 @@ class EtcdRegistry:
             file = SnapshotFile(snapshot, layout.base.decode())
             self._keeper = Keeper(file, layout, self._mirror, lambda: self._watcher.cluster, snapshot_every)
         self._begun_from: Header | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._writer = Writer(connection, layout)
         self._election = Election(self._mirror.tables[CANDIDATES.name], self._stands)
         self._look: asyncio.TimerHandle | None = None
@@ -85,6 +86,9 @@ class EtcdRegistry:
         Raises:
             StoreUnavailable: etcd cannot be reached, and there is no snapshot; "Problem connecting to etcd" is part of the message.
         """
+        loop = asyncio.get_running_loop()
+        # Where nobody changes anything, the lease is what shows that etcd is away.
+        self._session.on_failure = lambda: loop.call_soon_threadsafe(self._look_for_etcd)
         header = await self._keeper.header() if self._keeper else None
         recalled = True
         try:
@@ -238,6 +242,9 @@ class EtcdRegistry:
         if self._keeper:
             await self._keeper.close()
         await self._session.close()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
         await self._connection.close()
 
     async def _show(self, attempt: Attempt, outcome: Outcome) -> None:
@@ -249,6 +256,10 @@ class EtcdRegistry:
         self._watcher.renew()
         if not await self._mirror.reached(revision, RENEWED_PATIENCE):
             self._mirror.fold(outcome.changes)
+
+    def _look_for_etcd(self) -> None:
+        if self.trouble is None and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.get_running_loop().create_task(self._connection.verify(), name="asking whether etcd answers")
 
     def _caught_up(self) -> None:
         """The mirror has what etcd has."""

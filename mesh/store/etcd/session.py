@@ -57,6 +57,8 @@ class Session:
         self._lives_until = 0.0
         self._doubted = float("-inf")
         self._seldom = Seldom()
+        self.on_failure: Callable[[], object] = lambda: None
+        """Called by the session's thread when etcd does not do what it asks."""
         self._endpoints: list[_Endpoint] = []
         self._token: tuple[tuple[str, str], ...] = ()
         self._thread: threading.Thread | None = None
@@ -133,6 +135,7 @@ class Session:
                 self._lease, pause = 0, 0.0
             except Exception as error:
                 failures += 1
+                self.on_failure()
                 # Whatever it is, a pod without this thread loses its membership for good.
                 known = isinstance(error, grpc.RpcError)
                 where, why = self._endpoints[0].address, _details(error) if isinstance(error, grpc.RpcError) else error

@@ -129,3 +129,13 @@ def lease(etcd: Etcd, service: str) -> int:
     """The lease of the pod's record; 0 without one."""
     fields = etcd.ctl("get", f"/mm/{service}/instances/{POD}", "-w", "fields").splitlines()
     return next((int(line.split(":")[1]) for line in fields if line.startswith('"Lease"')), 0)
+
+
+async def test_a_lease_that_is_not_kept_alive_shows_that_etcd_is_away_where_nobody_asks_it_anything(own_etcd: Etcd, opener: Opener) -> None:
+    registry = await opener(own_etcd.address, ttl=SHORT)
+    await registry.publish(POD, InstanceRecord())
+    with own_etcd.frozen():
+        await eventually(lambda: registry.trouble, "nobody waits for the connection to time out")
+        assert registry.trouble
+        assert "does not answer" in registry.trouble.message
+    await eventually(lambda: registry.trouble is None)
