@@ -31,7 +31,7 @@ def describe(
             if format_ in (Format.json, Format.yaml):
                 output.data({**service, "router": model}, format_)
                 return
-            output.fields(_service(service))
+            output.fields(_service(service, model))
             _show(model, service["bounds"])
         elif kind.lower() in ("model", "models"):
             model = Control.find(mesh).model(name)
@@ -57,10 +57,8 @@ def _model(control: Control, model: str) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _service(service: dict[str, Any]) -> list[tuple[str, str]]:
+def _service(service: dict[str, Any], model: dict[str, Any]) -> list[tuple[str, str]]:
     state = service["state"] + (f" (successor: {service['targetState']})" if service["targetState"] else "")
-    if service["state"] == "Standby":
-        state += ": not resident, will load on demand"
     metadata = service["document"]["metadata"]
     notes = "\n".join(f"{name}: {value}" for name, value in metadata.get("annotations", {}).items())
     return [
@@ -71,6 +69,7 @@ def _service(service: dict[str, Any]) -> list[tuple[str, str]]:
         ("Address", f"{service['address']} (REST), {service['grpcAddress']} (gRPC)"),
         ("Ready", "True" if service["ready"] else "False"),
         ("State", state),
+        ("Status", output.standing(model or service)),
         ("Transition", service["transition"]),
         ("Message", service["message"] or "none"),
         ("Model", service["model"]),
@@ -90,7 +89,7 @@ def _storage(key: str) -> str:
 
 def _facts(model: dict[str, Any]) -> list[tuple[str, str]]:
     names = (("State", "state"), ("Type", "type"), ("Path", "path"), ("Key", "key"))
-    return [(title, str(model[name])) for title, name in names if model.get(name) is not None]
+    return [("Status", output.standing(model)), *((title, str(model[name])) for title, name in names if model.get(name) is not None)]
 
 
 def _show(model: dict[str, Any], bounds: dict[str, Any] | None = None) -> None:

@@ -98,11 +98,11 @@ def _services(control: Control, format_: Format, choice: Choice) -> None:
     rows = [[one["name"], one["url"], "True" if one["ready"] else "False"] for one in found]
     header = ["NAME", "URL", "READY"]
     if format_ is Format.wide:
-        header += ["ADDRESS", "MODEL", "STATE", "COPIES", "MESSAGE"]
+        header += ["ADDRESS", "MODEL", "STATE", "STATUS", "COPIES", "MESSAGE"]
         for row, one in zip(rows, found, strict=True):
             state = one["state"] + (f" -> {one['targetState']}" if one["targetState"] else "")
             copies = output.bounded(one["copies"]["total"] - one["copies"]["failed"], one["bounds"])
-            row += [one["address"], one["model"], state, copies, one["message"].replace("\n", " ")]
+            row += [one["address"], one["model"], state, output.standing(one), copies, one["message"].replace("\n", " ")]
     _table(rows, header)
 
 
@@ -111,17 +111,17 @@ def _models(control: Control, format_: Format, choice: Choice) -> None:
     found = [control.model(name)] if name else models(control, choice)
     if _as_data(format_, name, found, [f"model/{one.get('id', '')}" for one in found]):
         return
-    header = ["NAME", "STATE", "COPIES", "SIZE", "LAST USED"]
+    header = ["NAME", "STATUS", "COPIES", "SIZE", "LAST USED"]
     rows = []
     for one in found:
         copies = one.get("copies") or []
         weights = [copy["weight_bytes"] for copy in copies if copy.get("weight_bytes") is not None]
         loaded = output.size(max(weights)) if weights else "-"
         places = _places(copies, len(copies) if format_ is Format.wide else _PLACES)
-        rows.append([one.get("id", ""), one.get("state", "-"), places, loaded, output.moment(one.get("last_used_ms"))])
+        rows.append([one.get("id", ""), output.standing(one), places, loaded, output.moment(one.get("last_used_ms"))])
         if format_ is Format.wide:
-            rows[-1] += [one.get("type", "-"), one.get("path") or "-", _failure(one)]
-    _table(rows, header + (["TYPE", "PATH", "FAILURE"] if format_ is Format.wide else []))
+            rows[-1] += [one.get("state", "-"), one.get("type", "-"), one.get("path") or "-", _failure(one)]
+    _table(rows, header + (["STATE", "TYPE", "PATH", "FAILURE"] if format_ is Format.wide else []))
 
 
 def _places(copies: list[dict[str, Any]], most: int) -> str:

@@ -8,7 +8,10 @@ from urllib.parse import quote
 
 from mesh.core.bounds import bounds_to_json
 from mesh.core.errors import Unavailable, Unknown
+from mesh.core.failed_loads import FailedLoads
 from mesh.core.ids import AliasId
+from mesh.core.status import ModelState, ModelStatus, Standing, Word, standing
+from mesh.core.units import Millis
 from mesh.local import pod, scaler
 from mesh.local.controller import Service
 from mesh.local.documents import shown
@@ -43,6 +46,7 @@ def service(supervisor: Supervisor, applied: Applied) -> dict[str, Any]:
         "targetState": condition.target.value if condition.target else "",
         "transition": condition.transition.value,
         "settled": not known.applied,
+        **_standing(known),
         "copies": {"total": condition.total_copies, "failed": condition.failed_copies},
         "bounds": bounds_to_json(known.wanted.bounds),
         "message": _message(known),
@@ -136,6 +140,18 @@ async def model(supervisor: Supervisor, name: str) -> Any:
     if len(supervisor.pods) == 1 or not told:
         return found
     return together(found, told)
+
+
+def _standing(known: Service) -> dict[str, Any]:
+    """The word for how a service's model is, as the router last told it; the model itself says when a failing one is tried again."""
+    status = known.seen.active_status or ModelStatus(ModelState.NOT_FOUND)
+    if known.refusal:
+        found = Standing(Word.FAILED, why=known.refusal)
+    else:
+        failed = tuple((copy.pod, copy.at, "") for copy in status.copies if copy.state is ModelState.LOADING_FAILED)
+        found = standing(status, FailedLoads(failed, (), Millis(0), Millis(0)))
+    told = {"since_ms": found.since or None, "retry_at_ms": found.retry_at or None, "why": found.why or None}
+    return {"status_word": found.word.value, "status": told}
 
 
 def _message(known: Service) -> str:
