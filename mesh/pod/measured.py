@@ -50,6 +50,11 @@ class Measured:
         if self._told is not None:
             self._told.about(named.model, named.alias)
 
+    def of_several(self) -> None:
+        """It names several models, and is told as one of none."""
+        if self._told is not None:
+            self._told.about(None)
+
     def asked(self, message: bytes) -> None:
         """The client sent a message."""
         self._asked += len(message)

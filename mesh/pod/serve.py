@@ -82,6 +82,7 @@ class CallServer:
                 path, rule = self._injection(call.method), self._targets.rule(call.method)
                 target = self._targets.target(call, rule, payload)
                 if is_several(target):
+                    measured.of_several()
                     answer = await self._several(call, payload, target, path)
                 else:
                     (measured.named,) = await self._targets.find(target)
@@ -109,6 +110,7 @@ class CallServer:
             first = await messages.first()
             target = Target(models=(call.hop.model,)) if call.hop else self._targets.target(call, rule, first)
             if is_several(target):
+                measured.of_several()
                 served.answer(await self._several(call, await messages.only(), target, path))
             else:
                 (measured.named,) = [Named(call.hop.model, call.hop.alias)] if call.hop else await self._targets.find(target)

@@ -29,7 +29,7 @@ PERIOD = 10.0
 """Seconds between two rounds of figures: the flush interval that StatsD servers have unless told otherwise."""
 HOST = "127.0.0.1"
 _PREFIX = "model-mesh."
-_REFUSED_TIMES = (known.API_REQUEST, known.INVOKE_MODEL)
+_TIMES = (known.API_REQUEST, known.INVOKE_MODEL)
 """Of calls that failed, these times are not told."""
 _SPECIAL = re.compile(r"[^\w.\-]", re.ASCII)
 """What a name or label must not have: clients invent methods, and `:`, `|`, `#`, `,` and line ends mean something here."""
@@ -45,6 +45,7 @@ class Statsd:
 
     def __init__(self, options: StatsdOptions, readings: Readings) -> None:
         self._options, self._readings = options, readings
+        self._names: dict[tuple[Family, Key], tuple[str, str]] = {}
         self._lines: list[bytes] = []
         self._size = 0
         self._before: dict[tuple[Family, Key], float] = {}
@@ -58,12 +59,15 @@ class Statsd:
         """As of `Sink`."""
         if family.statsd is None:
             return
-        if family.labels:
-            self._call(family, str(key[0]), Code(key[1]), value)
-        else:
-            self._put(self._name(family), f"{value:.0f}|ms")
-            if family.statsd.count:
-                self._put(self._count_name(family), "1|c")
+        names = self._names.get((family, key))
+        if names is None:
+            names = self._names[family, key] = (
+                self._of_call(family, key) if family.labels else (self._name(family), self._count_name(family))
+            )
+        if names[0]:
+            self._put(names[0], f"{value:.0f}|ms")
+        if names[1]:
+            self._put(names[1], "1|c")
 
     def count(self, family: Family, key: Key, by: float) -> None:
         """As of `Sink`."""
@@ -72,24 +76,20 @@ class Statsd:
         elif not self._options.legacy:
             self._put(self._name(family) + _labels(family, key), f"{by:g}|c")
 
-    def _call(self, family: Family, method: str, code: Code, value: float) -> None:
-        assert family.statsd is not None
-        method = _SPECIAL.sub("_", method.replace("/", "."))
-        timed = code is Code.OK or family not in _REFUSED_TIMES
-        if self._options.legacy:
-            name = f"{_PREFIX}{family.statsd.legacy}{method}"
-            if timed:
-                self._put(name if family in _REFUSED_TIMES else f"{name}.{code.name}", f"{value:.0f}|ms")
-            if family.statsd.count:
-                self._put(f"{name}.{code.name}", "1|c")
-            return
-        labels = f"#method={method},code={code.name}"
-        if timed:
-            self._put(self._name(family) + labels, f"{value:.0f}|ms")
-        if family.statsd.count:
-            self._put(self._count_name(family) + labels, "1|c")
+    # Names; an empty one is not told
 
-    # Names
+    def _of_call(self, family: Family, key: Key) -> tuple[str, str]:
+        """Of a call's value and of its counter; methods are bounded in number, and so are these."""
+        method, code = _SPECIAL.sub("_", str(key[0]).replace("/", ".")), Code(key[1])
+        name, count = self._name(family), self._count_name(family)
+        if not self._options.legacy:
+            labels = f"#method={method},code={code.name}"
+            name, count = name + labels, count and count + labels
+        else:
+            name, count = f"{name}{method}", count and f"{count}{method}.{code.name}"
+            if family not in _TIMES:
+                name = f"{name}.{code.name}"
+        return ("" if code is not Code.OK and family in _TIMES else name), count
 
     def _name(self, family: Family) -> str:
         if self._options.legacy and family.statsd is not None:
@@ -97,7 +97,8 @@ class Statsd:
         return f"{family.name}_statsd"
 
     def _count_name(self, family: Family) -> str:
-        assert family.statsd is not None
+        if family.statsd is None or not family.statsd.count:
+            return ""
         return _PREFIX + family.statsd.legacy if self._options.legacy else f"{family.statsd.count}_statsd"
 
     # Figures

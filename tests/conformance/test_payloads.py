@@ -99,6 +99,24 @@ def test_models_aliases_and_methods_are_matched(receiver: Receiver, client: Clie
     assert receiver.at("/of-no-method") == []
 
 
+def test_a_call_of_several_models_is_told_once_and_as_one_of_none(receiver: Receiver, client: Client, model: str) -> None:
+    names = [f"{model}-{number}" for number in range(2)]
+    for name in names:
+        client.register(name)
+    metadata = (*(("mm-model-id", name) for name in names), ("x-test", model))
+    client.predictor.multiPredict(example.MultiPredictRequest(text="all"), metadata=metadata, timeout=30)
+
+    def found() -> list[dict[str, Any]]:
+        requests = [one for one in documents(receiver, "/all", None) if one["metadata"].get("x-test") == model]
+        return [one for one in documents(receiver, "/all", None) if one["id"] in {request["id"] for request in requests}]
+
+    until(lambda: len(found()) == 2, "two payloads")
+    asked, answered = found()
+    assert (asked["kind"], answered["kind"], answered["status"]) == ("request", "response", "OK")
+    assert set(example.MultiPredictResponse.FromString(base64.b64decode(answered["data"])).predictions) == set(names)
+    assert all(documents(receiver, "/all", name) == [] for name in names)
+
+
 def events(receiver: Receiver, model: str, number: int) -> list[Post]:
     def found() -> list[Post]:
         return [post for post in receiver.at("/events") if post.headers.get("ce-modelid") == model]
