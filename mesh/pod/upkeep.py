@@ -24,8 +24,7 @@ class Upkeep:
     def __init__(self, registry: Registry, conductor: Conductor, loads: Loads, census: Census, settings: Settings) -> None:
         self._mentions = Mentions({})
         self.janitor = JanitorKeeper(registry, conductor, self._mentions, settings.janitor_interval / 1000)
-        # All in one pass: there may be a million.
-        for model, record in registry.models.items():
+        for model, record in noted(registry.models):
             self._model_changed(model, record)
         registry.listen(self._model_changed, self._alias_changed)
         self.reaper = Reaper(registry, conductor, self._mentions)
