@@ -77,6 +77,7 @@ class Network:
         self._gone: set[str] = set()
         self._open: dict[_Call, None] = {}
         self._blocked: dict[frozenset[str], list[Message]] = {}
+        self._down: set[frozenset[str]] = set()
         self._slow: dict[str, float] = {}
 
     # What there is
@@ -101,7 +102,7 @@ class Network:
         for call in list(self._open):
             if call.client is process:
                 later(self._draw(), call.stop)
-            elif call.server is process:
+            elif self._name(call) == process.name and not call.answer.done():
                 later(SILENCE if silently else self._draw(), call.fail, Code.UNAVAILABLE, f"{process.name} was killed")
 
     # Faults
@@ -115,7 +116,9 @@ class Network:
 
     def mend(self, one: str, other: str) -> None:
         """Ends `cut`."""
-        for message in self._blocked.pop(frozenset((one, other)), ()):
+        pair = frozenset((one, other))
+        self._down.discard(pair)
+        for message in self._blocked.pop(pair, ()):
             later(self._draw(), message)
 
     def is_cut(self, one: str, other: str) -> bool:
@@ -130,6 +133,7 @@ class Network:
         if self._blocked.get(pair) is not held:
             return
         held.clear()
+        self._down.add(pair)
         for call in list(self._open):
             if {call.client.name, self._name(call)} == pair:
                 call.fail(Code.UNAVAILABLE, "the connection is silent")
@@ -164,13 +168,14 @@ class Network:
     def _reach(self, call: _Call, arrive: Message) -> None:
         """Sends a call's request, on a connection that may have to come about first."""
         dest = self._name(call)
-        if dest in self._gone or (self.is_cut(call.client.name, dest) and not self._blocked[frozenset((call.client.name, dest))]):
+        if dest in self._gone or frozenset((call.client.name, dest)) in self._down:
             later(CONNECT, call.fail, Code.UNAVAILABLE, "no connection comes about")
-        self._send(call.client.name, dest, arrive)
+        else:
+            self._send(call.client.name, dest, arrive)
 
     def _arrived(self, call: _Call, method: str, payload: Any, metadata: Metadata, deadline: float | None) -> None:
         server = self._servers.get(call.where)
-        if call.ended or self._name(call) in self._gone:
+        if call.ended or call.answer.done() or self._name(call) in self._gone:
             return
         if server is None or not server.process.alive:
             later(self._draw(), call.fail, Code.UNAVAILABLE, "connection refused")

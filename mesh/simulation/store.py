@@ -523,6 +523,10 @@ class _Attempt:
         found: AliasRecord | None = self._get((ALIASES, alias))
         return found
 
+    def instance(self, pod: PodId) -> InstanceRecord | None:
+        found: InstanceRecord | None = self._get((INSTANCES, pod))
+        return found
+
     def put_model(self, model: ModelId, record: ModelRecord | None) -> None:
         self._note((MODELS, model))
         self.written[MODELS, model] = record

@@ -314,6 +314,9 @@ class World:
         except (MeshError, RuntimeStatus) as error:
             called.error = error
             self.counts["errors"] += 1
+        except Exception as error:
+            called.error = error
+            self.complain(f"call {number} of {name} at {at.name} broke: {type(error).__name__}: {error}")
         called.ended = self.now
         del self.running[number]
         said = called.model or f"{type(called.error).__name__}: {called.error}"

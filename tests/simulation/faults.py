@@ -112,7 +112,7 @@ async def _kill(trouble: Trouble, plan: FaultPlan, random: Random, *, silently: 
     pod = _some(trouble, random)
     if pod is None:
         return
-    at_entry = trouble.begin(f"{pod.name} is killed", entry=pod.name)
+    at_entry = trouble.begin(f"{pod.name} is killed", "Leaving", DEADLINE, entry=pod.name)
     shadow = trouble.begin(f"{pod.name} is killed while calls run", DEADLINE)
     trouble.world.kill(pod, silently=silently)
     trouble.end(at_entry)
@@ -145,7 +145,7 @@ async def _partition(trouble: Trouble, plan: FaultPlan, random: Random) -> None:
 
 
 async def _cut(trouble: Trouble, plan: FaultPlan, pairs: list[tuple[str, str]]) -> None:
-    shadow = trouble.begin(f"{len(pairs)} links are cut")
+    shadow = trouble.begin(f"{len(pairs)} links are cut", DEADLINE, "PeerUnavailable")
     for one, other in pairs:
         trouble.world.network.cut(one, other)
     await asyncio.sleep(plan.lasts)

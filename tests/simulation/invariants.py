@@ -105,6 +105,13 @@ def evidence(pod: SimulatedPod) -> Iterator[str]:
             yield f"{pod.name} decided {decision.outcome} for {decision.model}, and from what it recorded comes {again}"
 
 
+def rests(pod: SimulatedPod) -> bool:
+    """Whether no copy comes or goes and everything is seen."""
+    cache = pod.living.conductor.pod.cache
+    moving = any(copy.state not in SERVING for copy in cache.current.values()) or cache.leaving
+    return not moving and not any(mirror.late for mirror in pod.registry._mirrors.values())
+
+
 def quiet(world: World) -> Iterator[str]:
     """What is wrong in a mesh to which nothing happened for a while, and of which nothing is asked."""
     for pod in world.up():

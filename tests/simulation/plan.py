@@ -113,7 +113,7 @@ def draw(seed: int) -> Plan:
     random = Random(seed)
     count = 5 + min(int(random.expovariate(1 / 3)), 15)
     names = [f"m{number}" for number in range(round(math.exp(random.uniform(math.log(4), math.log(500)))))]
-    lasts = random.uniform(40, 120)
+    lasts = random.uniform(30, 90)
     models = {name: _model(random, lies=random.random() < 0.2) for name in names}
     pods = _pods(random, count, sum(model.size for model in models.values()))
     for name in names:
@@ -205,5 +205,5 @@ def _calls(random: Random, plan: Plan) -> list[CallPlan]:
 
 
 def _faults(random: Random, lasts: float) -> list[FaultPlan]:
-    kinds = random.choices(list(FAULTS), weights=list(FAULTS.values()), k=random.choice([0, 1, 1, 2, 3, 5]))
+    kinds = random.choices(list(FAULTS), weights=list(FAULTS.values()), k=random.choice([0, 1, 2, 3, 4, 6]))
     return [FaultPlan(kind, random.uniform(0, lasts), random.lognormvariate(2, 1.2), random.randrange(1 << 30)) for kind in kinds]
