@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from mesh.core.aliases import CorrectReferences
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.shelf import Shelf
 from mesh.core.units import Millis
 
 GRACE = Millis(300_000)
@@ -18,41 +19,35 @@ GRACE = Millis(300_000)
 
 
 class References:
-    """Kept per change; asking costs only what is wrong."""
+    """Kept per change; asking costs only what is wrong. A million aliases cost some 50 bytes each."""
 
-    def __init__(self, models: Mapping[ModelId, ModelRecord], aliases: Mapping[AliasId, AliasRecord], now: Millis) -> None:
+    def __init__(self, models: Mapping[ModelId, ModelRecord]) -> None:
         """Args:
-        models, aliases: mirrors, which show a change before it is told here.
+        models: a mirror, which shows a change before it is told here.
         """
         self._models = models
-        self._targets: dict[AliasId, frozenset[ModelId]] = {}
-        self._aliases: dict[ModelId, set[AliasId]] = {}
+        self._targets = Shelf()
+        """Alias -> the model it points at; while it is switched, both."""
+        self._aliases = Shelf()
+        """Model -> the alias that points at it; of several, all of them."""
         self._wrong: dict[ModelId, tuple[int, Millis]] = {}
-        for alias, record in aliases.items():
-            self.alias_changed(alias, record, now)
-        for model in models:
-            self.model_changed(model, now)
 
     def alias_changed(self, alias: AliasId, record: AliasRecord | None, now: Millis) -> None:
         """An alias was set, switched or removed."""
-        before = self._targets.pop(alias, frozenset())
-        after = frozenset((record.active, record.target)) if record is not None else frozenset()
-        if after:
-            self._targets[alias] = after
+        before = _several(self._targets, alias)
+        after: set[str] = {record.active, record.target} if record is not None else set()
+        _put(self._targets, alias, after)
         for model in before - after:
-            pointing = self._aliases[model]
-            pointing.discard(alias)
-            if not pointing:
-                del self._aliases[model]
+            _put(self._aliases, model, _several(self._aliases, model) - {alias})
         for model in after - before:
-            self._aliases.setdefault(model, set()).add(alias)
+            _put(self._aliases, model, _several(self._aliases, model) | {alias})
         for model in before ^ after:
-            self.model_changed(model, now)
+            self.model_changed(ModelId(model), now)
 
     def model_changed(self, model: ModelId, now: Millis) -> None:
         """A model's record, or what points at it, changed."""
         record = self._models.get(model)
-        if record is None or record.refs == len(self._aliases.get(model, ())):
+        if record is None or record.refs == len(_several(self._aliases, model)):
             self._wrong.pop(model, None)
         elif self._wrong.get(model, (None,))[0] != record.refs:
             self._wrong[model] = record.refs, now
@@ -61,4 +56,19 @@ class References:
         """What sets right the numbers that have been wrong for long enough."""
         for model, (refs, since) in list(self._wrong.items()):
             if now - since >= GRACE:
-                yield CorrectReferences(model, refs, frozenset(self._aliases.get(model, ())))
+                yield CorrectReferences(model, refs, frozenset(map(AliasId, _several(self._aliases, model))))
+
+
+def _several(shelf: Shelf, name: str) -> set[str]:
+    entry = shelf.find(name)
+    if entry is None:
+        return set()
+    return {entry.value} if isinstance(entry.value, str) else set(entry.value)
+
+
+def _put(shelf: Shelf, name: str, values: set[str]) -> None:
+    """Keeps one value as it is, several as a set, none not at all."""
+    if values:
+        shelf.put(name, next(iter(values)) if len(values) == 1 else frozenset(values))
+    else:
+        shelf.remove(name)

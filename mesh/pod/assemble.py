@@ -17,6 +17,7 @@ from mesh.core.rollout import Rollout
 from mesh.core.scaling import Scaling
 from mesh.core.steps import View
 from mesh.core.units import bytes_of
+from mesh.pod.accesses import Accesses
 from mesh.pod.admission import Admission
 from mesh.pod.census import Census
 from mesh.pod.conductor import Conductor
@@ -46,6 +47,7 @@ from mesh.runtime.channels import address
 from mesh.runtime.handshake import Runtime, meet
 from mesh.settings import Settings
 from mesh.store.registry import Registry
+from mesh.store.tables import noted
 from mesh.telemetry import catalogue
 from mesh.telemetry.lag import watch_lag
 from mesh.telemetry.metrics import Metrics
@@ -193,6 +195,7 @@ def _join(
     Upkeep(registry, conductor, loads, census, settings).begin(living.tasks)
     wanted = WantedPods(conductor, registry, settings, membership.record, rollout.outdated)
     membership.use, facts.wanted = lambda: wanted.use, wanted.told
+    facts.accesses = Accesses(conductor.now, metrics).page
     metrics.read(catalogue.PODS_WANTED, wanted.wanted)
     living.tasks.begin(wanted.keep(), "working out how many pods are wanted")
     figures = Figures(metrics, conductor, census, registry)
@@ -212,9 +215,9 @@ def _listen(registry: Registry, conductor: Conductor, rollout: Rollout, peers: P
     def alias_changed(alias: AliasId, record: AliasRecord | None) -> None:
         conductor.pod.alias_changed(alias, record)
 
-    for alias, pointing in registry.aliases.items():
+    for alias, pointing in noted(registry.aliases):
         alias_changed(alias, pointing)
-    for model, record in registry.models.items():
+    for model, record in noted(registry.models):
         pods.model_changed(model, record)
 
     def instance_changed(other: PodId, record: InstanceRecord | None) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.listing import Listing
 from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.shelf import Shelf
 from mesh.store.registry import Registry
+from mesh.store.tables import in_order, noted
 
 
 class Census:
@@ -15,11 +17,11 @@ class Census:
         self._registry = registry
         self._loaded: set[ModelId] = set()
         self._failed: set[ModelId] = set()
-        self.names = Listing(registry.models)
+        self.names = in_order(registry.models)
         """All models by id."""
-        self.aliases = Listing(registry.aliases)
+        self.aliases = in_order(registry.aliases)
         """All aliases by name."""
-        for model, record in registry.models.items():
+        for model, record in noted(registry.models):
             self._count(model, record)
         registry.listen(self._model_changed, self._alias_changed)
 
@@ -39,10 +41,7 @@ class Census:
         return len(self._failed)
 
     def _model_changed(self, model: ModelId, record: ModelRecord | None) -> None:
-        if record is None:
-            self.names.discard(model)
-        else:
-            self.names.add(model)
+        _keep(self.names, model, there=record is not None)
         self._count(model, record)
 
     def _count(self, model: ModelId, record: ModelRecord | None) -> None:
@@ -53,7 +52,13 @@ class Census:
                 models.discard(model)
 
     def _alias_changed(self, alias: AliasId, record: AliasRecord | None) -> None:
-        if record is None:
-            self.aliases.discard(alias)
+        _keep(self.aliases, alias, there=record is not None)
+
+
+def _keep(names: Shelf | Listing, name: str, *, there: bool) -> None:
+    """Has a name in a listing or not; a mirror's own order is right already."""
+    if isinstance(names, Listing):
+        if there:
+            names.add(name)
         else:
-            self.aliases.add(alias)
+            names.discard(name)

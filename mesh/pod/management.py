@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import NamedTuple
 
 from mesh.core.aliases import DeleteAlias, ReadAlias, SetAlias, TryAgain
@@ -26,9 +25,12 @@ from mesh.pod.conductor import Conductor
 from mesh.pod.loads import Loads
 from mesh.pod.transitions import Transitions
 from mesh.store.registry import Registry
+from mesh.store.tables import in_order, noted
 
 log = logging.getLogger(__name__)
 
+PART = 250
+"""Names that are put in order at a time for a list."""
 TRANSITION_WAIT = 240.0
 """Seconds that setting an alias with `sync` waits for its target (reference 1.9)."""
 
@@ -50,8 +52,8 @@ class Management:
         self._default_owner = default_owner
         self._lines = state_lines.StateLines(conductor, registry)
         self._living = Living(conductor.pod.id, registry.instances)
-        unreferenced = (model for model, record in registry.models.items() if not record.refs)
-        self._names = Listing(chain(registry.aliases, unreferenced))
+        self._aliases = in_order(registry.aliases)
+        self._unreferenced = Listing(model for model, record in noted(registry.models) if not record.refs)
         self._accepting = False
         registry.listen(self._model_changed, self._alias_changed)
 
@@ -272,7 +274,7 @@ class Management:
     def index(self, *, ready: bool = False, after: str = "", limit: int = 1000) -> Sequence[Listed]:
         """Aliases, and models without one, by name, from the one following `after`."""
         found: list[Listed] = []
-        for name in self._names.after(after):
+        for name in self._named(after):
             try:
                 listed = self._listed(name, resolve_name(name, self._registry.aliases, self._registry.models))
             except MeshError as error:
@@ -303,19 +305,24 @@ class Management:
         if refusal is not None:
             raise refusal
 
-    def _model_changed(self, model: ModelId, _record: ModelRecord | None) -> None:
-        self._list(model)
-
-    def _alias_changed(self, alias: AliasId, _record: AliasRecord | None) -> None:
-        self._list(alias)
-
-    def _list(self, name: str) -> None:
-        """Has a name in the index, or not; a model may have the name of an alias."""
-        record = self._registry.models.get(ModelId(name))
-        if AliasId(name) in self._registry.aliases or (record is not None and not record.refs):
-            self._names.add(name)
+    def _model_changed(self, model: ModelId, record: ModelRecord | None) -> None:
+        if record is not None and not record.refs:
+            self._unreferenced.add(model)
         else:
-            self._names.discard(name)
+            self._unreferenced.discard(model)
+
+    def _alias_changed(self, alias: AliasId, record: AliasRecord | None) -> None:
+        if isinstance(self._aliases, Listing):
+            if record is None:
+                self._aliases.discard(alias)
+            else:
+                self._aliases.add(alias)
+
+    def _named(self, after: str) -> Iterator[str]:
+        """Aliases, and models without one, in order."""
+        while names := sorted({*self._aliases.after(after, PART), *self._unreferenced.after(after, PART)})[:PART]:
+            yield from names
+            after = names[-1]
 
     @staticmethod
     def _need(model: str) -> None:

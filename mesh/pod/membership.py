@@ -26,6 +26,7 @@ from mesh.pod.peer_lines import Greeting
 from mesh.pod.tasks import Tasks
 from mesh.settings import Settings
 from mesh.store.registry import Registry
+from mesh.store.tables import noted
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ class Membership:
 
     async def _forget_former_life(self) -> None:
         me, now = self._conductor.pod.id, self._conductor.now()
-        for model, record in list(self._registry.models.items()):
+        for model, record in noted(self._registry.models):
             if me in record.copies:
                 await self._registry.change(RemoveCopy(model, me, record.copies[me], record.last_used, now))
             if me in record.failed:

@@ -21,6 +21,7 @@ from mesh.pod.conductor import Conductor
 from mesh.pod.leading import leads_ours
 from mesh.pod.tasks import Tasks
 from mesh.store.registry import Registry
+from mesh.store.tables import noted
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class MinimumKeeper:
         self._born = conductor.now()
         self._fresh = False
         self._active: dict[AliasId, ModelId] = {}
-        for alias, record in registry.aliases.items():
+        for alias, record in noted(registry.aliases):
             self._alias_changed(alias, record, known=True)
         registry.listen(self._model_changed, self._alias_changed)
         registry.listen_to_instances(self._instance_changed)

@@ -19,6 +19,7 @@ from mesh.core.units import Millis
 from mesh.pod.clock import Clock
 from mesh.pod.leading import leads_ours
 from mesh.store.registry import Registry
+from mesh.store.tables import noted
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class Transitions:
         self._concerned: dict[ModelId, set[_Running]] = {}
         self._followers: dict[AliasId, set[asyncio.Event]] = {}
         self._pods = {pod: record.shutting_down for pod, record in registry.instances.items()}
-        for alias, record in registry.aliases.items():
+        for alias, record in noted(registry.aliases):
             self._alias_changed(alias, record)
         registry.listen(self._model_changed, self._alias_changed)
         registry.listen_to_instances(self._instance_changed)

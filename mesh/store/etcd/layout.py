@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from mesh.core.instances import instance_from_json, instance_to_json
 from mesh.core.records import alias_from_json, alias_to_json, model_from_json, model_to_json
 from mesh.store.election import Candidacy
 
-_STAMP = "w"
+STAMP = "w"
 """Our addition to every record: which write made this version. A writer that lost etcd's answer knows its own write by it."""
 
 
@@ -36,6 +35,7 @@ CANDIDATES = Table("leaderLatch", str, dict)
 """Who stands for leader; not the value counts but the key's age and lease, which are the record here."""
 
 TABLES = {table.name: table for table in (MODELS, ALIASES, INSTANCES, PARAMETERS, CANDIDATES)}
+_TABLES_BY_BYTES = {name.encode(): table for name, table in TABLES.items()}
 
 
 class Raw(NamedTuple):
@@ -57,6 +57,8 @@ class Change(NamedTuple):
     id: str
     record: Any
     fault: str = ""
+    text: bytes | None = None
+    """The record as etcd has it, if that is known."""
 
 
 class Layout:
@@ -73,36 +75,50 @@ class Layout:
         """Where a record lies."""
         return self.base + f"{table.name}/{name}".encode()
 
+    def place(self, key: bytes) -> tuple[Table, bytes] | None:
+        """The table of a key and the id in it, as bytes; None if it lies in no table of ours."""
+        name, _, ident = key[len(self.base) :].partition(b"/")
+        table = _TABLES_BY_BYTES.get(name)
+        return (table, ident) if table is not None and ident else None
+
     def change(self, raw: Raw) -> Change | None:
         """What a key says; None if it lies in no table of ours."""
-        name, _, rest = raw.key[len(self.base) :].partition(b"/")
-        table = TABLES.get(name.decode("ascii", "replace"))
-        if table is None or not rest:
+        place = self.place(raw.key)
+        if place is None:
             return None
-        ident = sys.intern(rest.decode("utf-8", "backslashreplace"))
+        table, rest = place
+        ident = rest.decode("utf-8", "backslashreplace")
         if raw.value is None:
             return Change(raw.key, raw.revision, table, ident, None)
         try:
             rest.decode()
-            return Change(raw.key, raw.revision, table, ident, _record(table, raw))
+            return Change(raw.key, raw.revision, table, ident, _record(table, raw), text=raw.value)
         except (Malformed, ValueError) as error:
             return Change(raw.key, raw.revision, table, ident, None, f"{error}")
 
 
 def encode(table: Table, record: Any, stamp: str) -> bytes:
     """A record's value in etcd, unlike any other write's."""
-    return orjson.dumps({**table.write(record), _STAMP: stamp})
+    return orjson.dumps({**table.write(record), STAMP: stamp})
+
+
+def decode(table: Table, text: bytes) -> Any:
+    """A record from its JSON.
+
+    Raises:
+        Malformed, ValueError: it is none.
+    """
+    data = orjson.loads(text)
+    if isinstance(data, Mapping):
+        data = {name: field for name, field in data.items() if name != STAMP}
+    return table.read(data)
 
 
 def _record(table: Table, raw: Raw) -> Any:
+    text = raw.value or b""
     if table is CANDIDATES:
         return Candidacy(raw.created, raw.lease)
-    if table is PARAMETERS:
-        return (raw.value or b"").decode()
-    data = orjson.loads(raw.value or b"")
-    if isinstance(data, Mapping):
-        data = {name: field for name, field in data.items() if name != _STAMP}
-    return table.read(data)
+    return text.decode() if table is PARAMETERS else decode(table, text)
 
 
 def end_of(prefix: bytes) -> bytes:

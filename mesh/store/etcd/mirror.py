@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from mesh.core.origins import Epochs, Origin
 from mesh.store.etcd.deletions import Deletions
-from mesh.store.etcd.layout import ALIASES, MODELS, TABLES, Change, Table
+from mesh.store.etcd.layout import ALIASES, MODELS, TABLES, Change, Layout, Table, end_of
+from mesh.store.etcd.tables import tables
+from mesh.store.tables import RecordTable, Revisions
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +50,24 @@ class Owed(NamedTuple):
     origin: Origin
 
 
+class Versions:
+    """Revisions as they were at one time."""
+
+    def __init__(self, revisions: Mapping[str, Revisions]) -> None:
+        self._revisions = revisions
+
+    def of(self, table: Table, name: str) -> int:
+        """The revision that wrote a record; 0 if there was none."""
+        return self._revisions[table.name].of(name)
+
+
 class Mirror:
     """Read at once by everybody; written by what follows etcd, and by writers that cannot wait for that."""
 
     def __init__(self) -> None:
         self.revision = 0
         """Every change up to this revision is in."""
-        self.tables: dict[str, dict[Any, Any]] = {name: {} for name in TABLES}
+        self.tables: dict[str, RecordTable] = tables()
         self.listeners: dict[str, list[Listener]] = {name: [] for name in TABLES}
         self.marker = ""
         """Tells the etcd that the revisions are of from others; empty until it was met."""
@@ -62,20 +76,31 @@ class Mirror:
         self.deletions = Deletions()
         self.owed: dict[bytes, Owed] = {}
         """What a reset of etcd lost and is still to be written again."""
-        self._versions: dict[bytes, int] = {}
-        self._faults: dict[bytes, str] = {}
         self._ahead: dict[bytes, int] = {}
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     def version(self, table: Table, name: str, key: bytes) -> Version:
         """What is known of a record."""
-        revision = self._versions.get(key, 0)
-        known_at = max(self.revision, revision, self._ahead.get(key, 0))
-        return Version(self.tables[table.name].get(name), revision, known_at, self._faults.get(key, ""))
+        known = self.tables[table.name].known(name)
+        return Version(known.record, known.revision, max(self.revision, known.revision, self._ahead.get(key, 0)), known.fault)
 
-    def versions(self) -> dict[bytes, int]:
-        """The revision of every key there is."""
-        return dict(self._versions)
+    def versions(self) -> Versions:
+        """The revision of everything there is."""
+        return Versions({name: table.all_revisions() for name, table in self.tables.items()})
+
+    def known(self, layout: Layout, begin: bytes, end: bytes) -> Iterator[tuple[bytes, int]]:
+        """Keys from `begin` on and before `end` of which a version is known, with its revision."""
+        for name, table in self.tables.items():
+            prefix = layout.key(TABLES[name], "")
+            if begin >= end_of(prefix) or end <= prefix:
+                continue
+            first, last = begin.removeprefix(prefix) if begin > prefix else b"", end.removeprefix(prefix) if end < end_of(prefix) else None
+            for ident, revision in table.revisions(_text(first), None if last is None else _text(last)):
+                yield prefix + ident.encode(), revision
+
+    def may_load(self, key: bytes) -> bool:
+        """Whether nothing but the record itself concerns what is to be shown under a key."""
+        return key not in self.owed and key not in self._ahead and self.deletions.of(key) is None
 
     def take(self, changes: Iterable[Change]) -> None:
         """Takes changes in order of their revisions, all of one revision at once, and has each told."""
@@ -84,7 +109,7 @@ class Mirror:
 
     def fold(self, changes: Iterable[Change]) -> None:
         """Takes the changes of one own write before they come with the others; they are not told again then."""
-        news = [change for change in changes if max(self._versions.get(change.key, 0), self._ahead.get(change.key, 0)) < change.revision]
+        news = [change for change in changes if max(self._revision(change), self._ahead.get(change.key, 0)) < change.revision]
         self._ahead.update({change.key: change.revision for change in news})
         self._take(news)
 
@@ -109,11 +134,12 @@ class Mirror:
         """The store is another one, or an older one was put back: revisions say nothing any more."""
         self.revision = 0
         self._ahead.clear()
-        self._versions = dict.fromkeys(self._versions, 0)
+        for table in self.tables.values():
+            table.forget_revisions()
 
     def owe(self, change: Change, origin: Origin) -> None:
         """Goes on showing what is known here, knowing that etcd has the change instead (or nothing, if that is a deletion)."""
-        self._versions[change.key] = change.revision if change.record is not None else 0
+        self.tables[change.table.name].revise(change.id, change.revision if change.record is not None else 0)
         self.owed[change.key] = Owed(change.table, change.id, origin)
 
     def fill(self, changes: Iterable[Change]) -> None:
@@ -143,23 +169,23 @@ class Mirror:
             if not change.fault:
                 self._tell(change)
 
+    def _revision(self, change: Change) -> int:
+        return self.tables[change.table.name].known(change.id).revision
+
     def _keep(self, change: Change) -> None:
-        self._faults.pop(change.key, None)
         self.owed.pop(change.key, None)
+        table = self.tables[change.table.name]
         if change.fault:
             # A record that was readable stays as it was: to show it as deleted would unload its model everywhere.
             log.error("%s in etcd is passed over: %s", change.key.decode(errors="replace"), change.fault)
-            self._versions[change.key] = change.revision
-            self._faults[change.key] = change.fault
+            table.put_aside(change.id, change.revision, change.fault)
         elif change.record is None:
-            self.tables[change.table.name].pop(change.id, None)
-            self._versions.pop(change.key, None)
+            table.remove(change.id)
             if change.table in (MODELS, ALIASES):
                 self.deletions.note(change.key, Origin(self.marker, change.revision))
         else:
             self.deletions.forget(change.key)
-            self.tables[change.table.name][change.id] = change.record
-            self._versions[change.key] = change.revision
+            table.put(change.id, change.record, change.revision, change.text)
 
     def _tell(self, change: Change) -> None:
         for listener in self.listeners[change.table.name]:
@@ -170,3 +196,13 @@ class Mirror:
             listener(*news)
         except Exception:
             log.exception("a listener to the registry failed; the others are told")
+
+
+def _text(part: bytes) -> str:
+    """Part of a key as a bound for names: the same names are before it. That of a key that is no text ends with a character that is."""
+    try:
+        return part.decode()
+    except UnicodeDecodeError as error:
+        rest = part[error.start :]
+        point = bisect_left(range(0x110000), rest, key=lambda point: chr(point).encode("utf-8", "surrogatepass"))
+        return part[: error.start].decode() + chr(min(point, 0x10FFFF))

@@ -31,6 +31,7 @@ class Packer:
     def __init__(self) -> None:
         self._dictionaries: list[zlib._Decompress] = []
         self._latest: deque[bytes] = deque(maxlen=_LATEST)
+        self._looked = self._before = self._after = 0
         self._learn(_TYPICAL)
 
     def pack(self, text: bytes) -> bytes:
@@ -55,4 +56,3 @@ class Packer:
         self._number = bytes([len(self._dictionaries)])
         self._packer = zlib.compressobj(1, zlib.DEFLATED, _WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, texts)
         self._dictionaries.append(zlib.decompressobj(_WINDOW, texts))
-        self._looked = self._before = self._after = 0

@@ -7,22 +7,22 @@ What was written since, by users, counts whatever was before. Everything that co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from mesh.core.origins import Origin, origin_of
 from mesh.store.etcd.layout import ALIASES, INSTANCES, MODELS, Change
-from mesh.store.etcd.mirror import Mirror
+from mesh.store.etcd.mirror import Mirror, Versions
 
 GRACE = 10.0
 """Seconds for which a pod is shown that went while etcd was away or was replaced: it is as likely to come back as this one."""
 
 
 class _Before(NamedTuple):
-    """What was known of the etcd before: its marker, and the revision of each key."""
+    """What was known of the etcd before: its marker, and the revision of each record."""
 
     marker: str
-    versions: Mapping[bytes, int]
+    versions: Versions
 
 
 class Resets:
@@ -80,29 +80,37 @@ class Resets:
             return True
         if change.record is None:
             return self._is_deletion(change)
-        origin = self._known(change.key)
+        if self._is_past(change):
+            return True
+        origin = self._known(change)
         theirs = self._origin(change)
         if origin is None or theirs is None or not self._mirror.epochs.newer(origin, theirs):
             return True
         self._mirror.owe(change, origin)
         return False
 
+    def _is_past(self, change: Change) -> bool:
+        """Whether the mirror is further than this change, which it passes over then: a write of this pod came first."""
+        if self._before is not None or change.key in self._mirror.owed:
+            return False
+        return self._mirror.version(change.table, change.id, change.key).known_at >= change.revision
+
     def _is_deletion(self, change: Change) -> bool:
         """Whether somebody deleted it, or it is only missing."""
         if self._before is not None:
-            self._mirror.owe(change, self._known(change.key) or Origin(self._before.marker, 0))
+            self._mirror.owe(change, self._known(change) or Origin(self._before.marker, 0))
             return False
         owed = self._mirror.owed.get(change.key)
         # What etcd never had cannot be deleted there.
         return owed is None or self._mirror.version(change.table, change.id, change.key).revision > 0
 
-    def _known(self, key: bytes) -> Origin | None:
+    def _known(self, change: Change) -> Origin | None:
         """When the record was last known here, or seen to be deleted."""
-        if (owed := self._mirror.owed.get(key)) is not None:
+        if (owed := self._mirror.owed.get(change.key)) is not None:
             return owed.origin
-        if self._before is not None and (revision := self._before.versions.get(key)):
+        if self._before is not None and (revision := self._before.versions.of(change.table, change.id)):
             return Origin(self._before.marker, revision)
-        return self._mirror.deletions.of(key)
+        return self._mirror.deletions.of(change.key)
 
     def _origin(self, change: Change) -> Origin | None:
         """When what etcd has was written; None for what was written anew since."""

@@ -1,4 +1,4 @@
-"""The tables of the registry as they are mirrored: a million models and aliases in some hundred bytes each, read when they are asked for."""
+"""The tables of the registry as they are mirrored: a million models and aliases in some hundred bytes each, read when asked for."""
 
 from __future__ import annotations
 
@@ -42,12 +42,18 @@ class ModelTable(PackedTable):
         super().__init__(MODELS, packer)
 
     def load(self, name: str, text: bytes, revision: int) -> bool:
-        """One that no pod has or failed to load, with a reference, and with nothing in it that this code does not know."""
+        """One that no pod has or failed to load, with nothing in it that this code does not know."""
         data = _object(text)
-        if not (data and data.keys() <= _PLAIN_MODEL and data.get("refs") and _are(data, str, "type", "encKey", "mPath")):
+        if data is None or not data.keys() <= _PLAIN_MODEL:
             return False
-        if not (_are(data, int, "refs", "lu", "lul") and type(data.get("autoDel", False)) is bool):
+        # The same for each field, but this is done for a million models while a pod starts.
+        get = data.get
+        texts = type(get("type", "")) is type(get("encKey", "")) is type(get("mPath", "")) is str
+        numbers = type(get("refs", 0)) is type(get("lu", 0)) is type(get("lul", 0)) is int
+        if not (texts and numbers and type(get("autoDel", False)) is bool):
             return False
+        if not data.get("refs"):
+            self.noted.add(name)
         self.names.put(name, self.packer.pack(text), revision)
         return True
 
@@ -66,7 +72,7 @@ class AliasTable(PackedTable):
     def load(self, name: str, text: bytes, revision: int) -> bool:
         """One that points at a model, with nothing in it that this code does not know."""
         data = _object(text)
-        if not (data and data.keys() <= _PLAIN_ALIAS and "amid" in data and _are(data, str, "o", "amid", "tmid")):
+        if data is None or not data.keys() <= _PLAIN_ALIAS or not type(data.get("amid")) is type(data.get("o", "")) is str:
             return False
         kept = self._pointer(data["amid"], data.get("tmid"), data.get("o", ""))
         if kept is None:
@@ -104,7 +110,7 @@ def tables() -> dict[str, RecordTable]:
         return entry.name if entry else model
 
     packed: dict[str, RecordTable] = {MODELS.name: models, ALIASES.name: AliasTable(shared)}
-    return {name: packed.get(name) or RecordTable() for name in TABLES}
+    return {name: packed[name] if name in packed else RecordTable() for name in TABLES}
 
 
 def _object(text: bytes) -> dict[str, Any] | None:
@@ -113,8 +119,3 @@ def _object(text: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return data if type(data) is dict else None
-
-
-def _are(data: dict[str, Any], kind: type, *names: str) -> bool:
-    """Whether those fields that are there are of a type."""
-    return all(type(data[name]) is kind for name in names if name in data)

@@ -8,6 +8,7 @@ import logging
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import aclosing
 from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -16,17 +17,15 @@ from aetcd import rpc
 from grpc import aio
 
 from mesh.core.errors import MeshError, StoreUnavailable
+from mesh.store.etcd.comparing import Comparison
 from mesh.store.etcd.connection import OPERATION, Connection
 from mesh.store.etcd.layout import Layout, Raw, end_of
 from mesh.store.etcd.mirror import Mirror
+from mesh.store.etcd.reading import pages
 from mesh.store.etcd.resets import Resets
 
 log = logging.getLogger(__name__)
 
-PAGE = 500
-"""Records of one read of a snapshot."""
-PAGE_PATIENCE = 30.0
-"""Seconds that one page may take."""
 PORTION = 50
 """Changes that are read and taken in at a time, then others get their turn; more only if one transaction made them. A thread would not do:
 it holds the interpreter for longer than that before it gives it up."""
@@ -235,12 +234,12 @@ class Watcher:
     async def _refresh(self) -> None:
         """Reads everything at one revision and takes in what differs from the mirror."""
         marker = await self._mark()
-        known = self._mirror.versions()
         self._resets.found(*marker)
-        revision, news = await self._snapshot(known)
-        # Each page is in the order of revisions; so is what is merged of them, without one long step.
-        await self._take(heapq.merge(*news, key=_by_revision))
-        for gone in _portions(known):
+        comparison = Comparison(self._layout, self._mirror, first=self._task is None)
+        revision = await self._snapshot(comparison)
+        # Each portion is in the order of revisions; so is what is merged of them, without one long step.
+        await self._take(heapq.merge(*comparison.news, key=_by_revision))
+        for gone in _portions(comparison.gone):
             # Their order is not known.
             self._take_portion(Raw(key, revision, None) for key in gone)
             await asyncio.sleep(0)
@@ -253,25 +252,22 @@ class Watcher:
         self._resets.begin()
         self._mirror.restart()
 
-    async def _snapshot(self, known: dict[bytes, int]) -> tuple[int, list[list[Raw]]]:
-        """The revision, and page for page what is not known at its revision; what is found goes from `known`."""
-        news: list[list[Raw]] = []
-        start, revision = self._layout.base, 0
-        while True:
-            request = rpc.RangeRequest(key=start, range_end=self._end, limit=PAGE, revision=revision)
-            try:
-                page, _ = await self._connection.call("Range", request, within=PAGE_PATIENCE if revision else OPERATION)
-            except MeshError as error:
-                if _COMPACTED in error.message:
-                    raise Stale("it was compacted while it was read") from None
-                raise
-            revision = revision or page.header.revision
-            self.cluster = page.header.cluster_id
-            differing = [_found(kv) for kv in page.kvs if known.pop(kv.key, None) != kv.mod_revision]
-            news.append(sorted(differing, key=_by_revision))
-            if not page.more:
-                return revision, news
-            start = page.kvs[-1].key + b"\0"
+    async def _snapshot(self, comparison: Comparison) -> int:
+        """Compares all that there is with what is known; the revision at which it was so."""
+        revision = 0
+        try:
+            async with aclosing(pages(self._connection, self._layout.base, self._end)) as found:
+                async for page in found:
+                    revision, self.cluster = page.revision, page.cluster
+                    for raws in comparison.compare(page):
+                        self._take_portion(raws)
+                        # A portion at a time, then others get their turn.
+                        await asyncio.sleep(0)
+        except MeshError as error:
+            if _COMPACTED in error.message:
+                raise Stale("it was compacted while it was read") from None
+            raise
+        return revision
 
     async def _take(self, raws: Iterable[Raw]) -> None:
         """Reads changes in the order of their revisions and takes them in, a portion at a time."""

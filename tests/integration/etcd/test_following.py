@@ -14,8 +14,8 @@ from mesh.core.edits import DeleteModel
 from mesh.core.errors import StoreUnavailable
 from mesh.core.ids import ModelId
 from mesh.core.records import ModelInfo
+from mesh.store.etcd import comparing, reading, watching
 from mesh.store.etcd import registry as module
-from mesh.store.etcd import watching
 from mesh.store.etcd.connection import Answer, Connection
 from mesh.store.etcd.layout import Raw
 from tests.integration.etcd.changing import change_many, counted
@@ -165,6 +165,7 @@ async def test_an_etcd_that_is_silent_costs_a_change_its_time_and_no_more(own_et
 async def test_however_much_is_taken_in_it_is_taken_in_small_portions(
     etcd: Etcd, opener: Opener, service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(comparing, "PORTION", 10)
     monkeypatch.setattr(watching, "PORTION", 10)
     writer = await opener(etcd.address)
     await change_many(writer, [f"model-{number}" for number in range(100)], 0)
@@ -182,6 +183,7 @@ async def test_however_much_is_taken_in_it_is_taken_in_small_portions(
         assert reader.models == writer.models
         assert max(map(len, portions)) == 10
         monkeypatch.undo()
+        monkeypatch.setattr(comparing, "PORTION", 10)
         monkeypatch.setattr(watching, "PORTION", 10)
         way.shut()
         await change_many(writer, ["late"], 50)
@@ -247,7 +249,7 @@ async def test_a_compaction_in_the_midst_of_reading_starts_the_reading_again(
 ) -> None:
     writer = await opener(own_etcd.address)
     await change_many(writer, [f"model-{number}" for number in range(10)], 0)
-    monkeypatch.setattr(watching, "PAGE", 3)
+    monkeypatch.setattr(reading, "PAGE", 3)
     call, pages = Connection.call, [0]
 
     async def disturbed(self: Connection, method: str, request: Any, **more: Any) -> Answer:

@@ -26,7 +26,7 @@ class Registry(Tables):
     def __init__(self) -> None:
         super().__init__()
         self.now = NOW
-        self.references = References(self.models, self.aliases, NOW)  # type: ignore[arg-type]  # ids are strings
+        self.references = References(self.models)  # type: ignore[arg-type]  # ids are strings
 
     def put_model(self, model: ModelId, record: ModelRecord | None) -> None:
         super().put_model(model, record)
@@ -101,7 +101,10 @@ def test_a_number_that_changes_is_looked_at_anew() -> None:
 def test_what_a_new_leader_finds_is_counted_from_then_on() -> None:
     models = {M: ModelRecord(INFO, refs=2)}
     aliases = {A: AliasRecord(M, M), B: AliasRecord(ModelId("lost"), ModelId("lost"))}
-    references = References(models, aliases, NOW)
+    references = References(models)
+    for alias, record in aliases.items():
+        references.alias_changed(alias, record, NOW)
+    references.model_changed(M, NOW)
     assert list(references.corrections(LATER)) == [CorrectReferences(M, 2, frozenset({A}))]
 
 

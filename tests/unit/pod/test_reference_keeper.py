@@ -49,6 +49,9 @@ async def test_what_modelmesh_left_behind_is_put_right_by_the_leader_alone() -> 
     assert refs(registry) == before, "nobody leads"
     await registry.stand_for_leader(PodId("one"))
     await other.stand_for_leader(PodId("two"))
+    await keeper.correct()
+    assert refs(registry) == before, "the grace begins when a leader begins to look"
+    clock.pass_(GRACE)
     await follower.correct()
     assert refs(registry) == before
     await keeper.correct()
