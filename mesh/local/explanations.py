@@ -107,7 +107,7 @@ async def _named(pods: Pods, text: str, kind: str) -> tuple[str, str]:
     near = {*services, *(name for answer in answers.values() for name in answer["near"])}
     alike = get_close_matches(text, near, _ALIKE)
     hint = f"; is it {' or '.join(alike)}?" if alike else "; `mesh get isvc`, `mesh get models` and `mesh get pods` list them"
-    if kind in ("", "request"):
+    if kind in ("", "request") and not alike:
         hint += "; a request that found its model serving leaves nothing to explain"
     raise Unknown(f"there is no {what} {text!r}{hint}")
 

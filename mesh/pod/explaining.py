@@ -10,6 +10,7 @@ from mesh.core.decisions import Decision, Decisions, Kind, size_of, told
 from mesh.core.eviction import Eviction
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.listing import Listing
+from mesh.core.shelf import Shelf
 from mesh.pod.census import Census
 from mesh.pod.conductor import Conductor
 from mesh.store.registry import Registry
@@ -63,7 +64,9 @@ class Explanations:
         """What a word may name: `exact` and `begin` are lists of kind and name, `near` names that look like it may be meant."""
         registry = self._registry
         exact = [("isvc", text)] if AliasId(text) in registry.aliases else []
-        exact += [("model", text)] if ModelId(text) in registry.models else []
+        # A model that was deleted can be asked about as long as something is remembered of it.
+        known = ModelId(text) in registry.models or (text and self._book.find(model=text, limit=1))
+        exact += [("model", text)] if known else []
         exact += [("pod", text)] if PodId(text) in registry.instances or text == self._conductor.pod.id else []
         exact += [("request", text)] if text and self._book.find(request=text, limit=1) else []
         begin = list(self._beginning(text)) if text and not exact else []
@@ -189,7 +192,7 @@ class Explanations:
         return found
 
 
-def _starting(names: Listing, text: str, most: int) -> Iterable[str]:
+def _starting(names: Shelf | Listing, text: str, most: int) -> Iterable[str]:
     """Names that begin so, in order."""
     first = [text] if text in names else []
     return islice(chain(first, takewhile(lambda name: name.startswith(text), names.after(text, most))), most)

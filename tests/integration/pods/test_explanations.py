@@ -134,7 +134,7 @@ def test_a_refused_call_gets_an_id_under_which_its_cause_is_told(busy: Cluster) 
     busy[1].client.register("broken", "FAILALWAYS_no_such_file")
     with pytest.raises(grpc.RpcError) as refused:
         busy[1].client.predict("broken", timeout=60)
-    trailers: Any = refused.value.trailing_metadata()  # type: ignore[attr-defined]
+    trailers: Any = refused.value.trailing_metadata()
     request = next(value for key, value in trailers if key == "mm-request-id")
 
     def causes() -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mesh.core.decisions import Candidate, Decision, Decisions, Evidence, Kind, told
+from mesh.core.decisions import Candidate, Decision, Decisions, Evidence, Kind, size_of, told
 from mesh.core.ids import ModelId
 from mesh.core.units import Millis
 
@@ -115,3 +115,9 @@ def test_a_decision_is_told_with_its_candidates_and_with_its_inputs_if_asked() -
     }
     assert told(a_decision(7, size=3), inputs=True)["inputs"] == {"decided_by": "weight", "size": 3}
     assert told(a_decision(7))["request"] is None
+
+
+def test_it_is_told_with_what_would_have_changed_it_or_without_candidates_if_so_wanted() -> None:
+    assert told(a_decision(7, size=3), changes=True)["would_change"] == ["more room on c"]
+    assert "candidates" not in told(a_decision(7, size=3), candidates=False)
+    assert [size_of(a_decision(7, size=3)), size_of(a_decision(7, size=0)), size_of(a_decision(7))] == [3, 1, 1]
