@@ -224,6 +224,10 @@ class Neighbourhood:
             self._failed_here.discard(model)
         return cleared
 
+    def holders(self, model: ModelId) -> tuple[PodId, ...]:
+        """Pods in a model's record, whether they live or not; cheaper than the record."""
+        return self._holders.get(model, ())
+
     def serving(self, record: ModelRecord) -> list[PodId]:
         """Other pods that live, answer, are to stay, and serve a model."""
         return [pod for pod in record.ready if pod in record.copies and self.stays(pod)]

@@ -123,8 +123,8 @@ class Scaling:
         """Looks for copies to give back, a part at a time, the longest unused first; a bounded weight in one run."""
         if not self._acts():
             return
-        cache, models = self._pod.cache, self._pod.models
-        several = [copy for model, copy in cache.current.items() if (record := models.get(model)) and len(record.copies) > 1]
+        cache, pods = self._pod.cache, self._pod.pods
+        several = [copy for model, copy in cache.current.items() if len(pods.holders(model)) > 1]
         several.sort(key=lambda copy: copy.last_used)
         left = cache.policy.room // AT_ONCE
         for begin in range(0, len(several), PART):
@@ -154,9 +154,11 @@ class Scaling:
         usage.measured(rpm, threshold, now)
         recurs = usage.used(now, self.rules.second_least, self.rules.second_most)
         model = copy.id.model
-        record = self._pod.models.get(model)
         busy = threshold and rpm >= threshold
-        if record is None or copy.state not in SERVING or not (busy or recurs) or model in self._under_way:
+        if not (busy or recurs) or copy.state not in SERVING or model in self._under_way:
+            return []
+        record = self._pod.models.get(model)
+        if record is None:
             return []
         subset = self._pod.subset(copy.info.type, now)
         if subset.pods < 2:
@@ -239,11 +241,7 @@ class Scaling:
         """Copies of models whose number users limit, where there are too many."""
         bounded, current = self._pod.bounds.bounded, self._pod.cache.current
         names = [model for model in bounded if model in current] if len(bounded) < len(current) else [m for m in current if m in bounded]
-        return [current[model] for model in names if 0 < self._pod.bounds.of(model).most < self._counted(model)]
-
-    def _counted(self, model: ModelId) -> int:
-        record = self._pod.models.get(model)
-        return len(record.copies) if record else 0
+        return [current[model] for model in names if 0 < self._pod.bounds.of(model).most < len(self._pod.pods.holders(model))]
 
     def _give_back(self, copy: Copy, now: Millis, *, surplus: bool) -> list[Order]:
         model = copy.id.model
