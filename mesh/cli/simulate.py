@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _POLICIES = ("mesh", "random", "hashed")
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-_LEAST = 1 << 10
+_LEAST, _LEAST_CAPACITY = 1 << 10, 1 << 20
 _FEW = 100
 """Calls between two strokes of the progress bar."""
 
@@ -66,9 +66,10 @@ def simulate(
         from mesh.simulation import trace as traces  # the simulator takes a moment to import, which a slip need not spend
         from mesh.simulation.replay import Policy, Setup
 
-        setups = [
-            Setup(pods, size_of(capacity, "--capacity"), slots, Policy(word), seed, deadline, _settings(setting or [])) for word in wanted
-        ]
+        memory = size_of(capacity, "--capacity")
+        if memory < _LEAST_CAPACITY:
+            raise output.usage(f"--capacity {capacity}: a pod has at least 1 MiB for models")
+        setups = [Setup(pods, memory, slots, Policy(word), seed, deadline, _settings(setting or [])) for word in wanted]
         reports = _replayed(traces.read(trace), setups)
         _draw(plot, reports, trace)
         _show(reports, format_)
@@ -123,7 +124,7 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
             raise output.usage(f"--set {pair}: it reads --set NAME=VALUE, e.g. --set MM_LOAD_FAILURE_EXPIRY_TIME_MS=60000")
         if name not in fields:
             raise output.usage(f"--set {pair}: there is no setting {name}; `mesh settings` lists them")
-        found[fields[name]] = getattr(Settings.load(**{fields[name]: value}), fields[name])
+        found[fields[name]] = getattr(Settings.load(**{name: value}), fields[name])
     return found
 
 

@@ -35,7 +35,8 @@ def facts_route(facts: Callable[[], Facts | None]) -> Route:
             return error.http, {"error": error.message}
         if found is None:
             return 404, {
-                "error": f"there is no {request.path}; try {PREFIX}/pod, /pods, /wanted, /copies, /models[/ID], /aliases[/NAME], {MORE}"
+                "error": f"there is no {request.path}; try {PREFIX}/pod, /pods, /wanted, /accesses, "
+                f"/copies, /models[/ID], /aliases[/NAME], {MORE}"
             }
         return 200, found
 
@@ -53,6 +54,8 @@ def _view(facts: Facts, kind: str, name: str, request: Request) -> dict[str, obj
             return facts.pods()
         case "wanted", "":
             return facts.wanted()
+        case "accesses", "":
+            return facts.accesses(_number(one("after")))
         case "models", "":
             return facts.models(one("after"), _limit(one("limit")), one("part"), one("pod"), _state(one("state")))
         case "copies", "":
@@ -103,6 +106,12 @@ def _limit(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise Malformed(f"limit={text}: it has to be a whole number above 0; a page has {MOST} entries at most")
     return min(int(text), MOST)
+
+
+def _number(text: str) -> int:
+    if text and not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise Malformed(f"after={text}: it has to be the number that an earlier answer gave as `next`")
+    return int(text or 0)
 
 
 def _state(text: str) -> str:

@@ -18,6 +18,7 @@ from mesh.core.scaling import Scaling
 from mesh.core.steps import View
 from mesh.core.units import bytes_of
 from mesh.pod.accesses import Accesses
+from mesh.pod.accesses import Accesses
 from mesh.pod.admission import Admission
 from mesh.pod.census import Census
 from mesh.pod.conductor import Conductor
@@ -195,6 +196,7 @@ def _join(
     Upkeep(registry, conductor, loads, census, settings).begin(living.tasks)
     wanted = WantedPods(conductor, registry, settings, membership.record, rollout.outdated)
     membership.use, facts.wanted = lambda: wanted.use, wanted.told
+    facts.accesses = Accesses(conductor.now, metrics).page
     facts.accesses = Accesses(conductor.now, metrics).page
     metrics.read(catalogue.PODS_WANTED, wanted.wanted)
     living.tasks.begin(wanted.keep(), "working out how many pods are wanted")

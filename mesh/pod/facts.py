@@ -36,6 +36,8 @@ class Facts:
         self.explanations = Explanations(conductor, registry, census, self)
         self.wanted: Callable[[], Json] = lambda: {"runtimes": []}
         """How many pods each runtime wants, and why."""
+        self.accesses: Callable[[int], Json] = lambda after: {"entries": [], "next": after}
+        """Calls and loads after the one of a number (`Accesses.page`)."""
 
     def pod(self) -> Json:
         """This pod: memory in bytes, times in epoch milliseconds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from mesh.core.errors import Code, MeshError
 from mesh.telemetry import catalogue as known
@@ -47,6 +48,22 @@ class Gauges:
     managed: int | None = None
 
 
+class Listener(Protocol):
+    """Hears of calls and loads one by one."""
+
+    def called(self, model: str, code: Code, ms: float) -> None:
+        """A call that came through a door of this pod has ended; `model` is empty if that is unknown."""
+        ...
+
+    def loaded(self, model: str, ms: float) -> None:
+        """The runtime has loaded a model."""
+        ...
+
+    def sized(self, model: str, size: int) -> None:
+        """A loaded model takes this many bytes."""
+        ...
+
+
 class Metrics:
     """All metrics of a pod. Methods are for the event loop's thread, cost about a microsecond, and never fail.
 
@@ -60,6 +77,7 @@ class Metrics:
         self._per_model = isinstance(options, Options) and options.per_model
         self._full_names = options is not None and options.full_names
         self._gauges: Callable[[], Gauges] | None = None
+        self.listener: Listener | None = None
         self._sources: dict[Family, Callable[[], float | Mapping[str, float] | None]] = {}
         self._methods: dict[str, str] = {}
         self._prometheus = Prometheus(options, most_series, self._readings) if isinstance(options, Options) else None
@@ -82,6 +100,8 @@ class Metrics:
     def api_request(self, method: str, code: Code, ms: float, model: str = "", alias: str = "") -> None:
         """A call that came through a door of this pod has ended."""
         self._observe(known.API_REQUEST, self._call(method, code, model, alias), ms)
+        if self.listener is not None:
+            self.listener.called(model, code, ms)
 
     def invoke(self, method: str, code: Code, ms: float, model: str = "", alias: str = "") -> None:
         """This pod's runtime has answered."""
@@ -107,6 +127,8 @@ class Metrics:
 
     def load(self, ms: float, model: str = "") -> None:
         """The runtime has loaded a model."""
+        if self.listener is not None:
+            self.listener.loaded(model, ms)
         self._of_model(known.LOAD, model, ms)
 
     def load_failed(self) -> None:
@@ -144,6 +166,8 @@ class Metrics:
 
     def model_size(self, size: int, model: str = "") -> None:
         """A loaded model takes this many bytes."""
+        if self.listener is not None:
+            self.listener.sized(model, size)
         self._of_model(known.MODEL_SIZE, model, size)
 
     # The pod
