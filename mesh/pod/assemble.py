@@ -18,7 +18,6 @@ from mesh.core.scaling import Scaling
 from mesh.core.steps import View
 from mesh.core.units import bytes_of
 from mesh.pod.accesses import Accesses
-from mesh.pod.accesses import Accesses
 from mesh.pod.admission import Admission
 from mesh.pod.census import Census
 from mesh.pod.conductor import Conductor
@@ -189,21 +188,28 @@ def _join(
         *(serving, peers, loads, management, facts, metrics, conductor, hands, transitions, registry, runtime, admission, membership)
     )
     _watch_files(settings, living, pod, targets)
+    _begin_keepers(living, settings, view, rollout, dynamic, turns, census)
+    return living
+
+
+def _begin_keepers(
+    living: LivingPod, settings: Settings, view: View, rollout: Rollout, dynamic: DynamicConfig, turns: Turns, census: Census
+) -> None:
+    """What a pod does by itself from time to time, and what it tells of that."""
+    conductor, registry, membership, metrics, facts = living.conductor, living.registry, living.membership, living.metrics, living.facts
     living.tasks.begin(ReferenceKeeper(registry, conductor).keep(), "correcting references")
-    rules = rules_of(settings)
-    scaling = Scaling(pod, view.own, rules, lambda: dynamic.scaleup_rpm_threshold, conductor.now(), limited=turns.limited)
-    living.tasks.begin(ScalingKeeper(scaling, conductor, loads, peers).keep(), "following the load")
-    Upkeep(registry, conductor, loads, census, settings).begin(living.tasks)
+    rules, now = rules_of(settings), conductor.now()
+    scaling = Scaling(conductor.pod, view.own, rules, lambda: dynamic.scaleup_rpm_threshold, now, limited=turns.limited)
+    living.tasks.begin(ScalingKeeper(scaling, conductor, living.loads, living.peers).keep(), "following the load")
+    Upkeep(registry, conductor, living.loads, census, settings).begin(living.tasks)
     wanted = WantedPods(conductor, registry, settings, membership.record, rollout.outdated)
     membership.use, facts.wanted = lambda: wanted.use, wanted.told
-    facts.accesses = Accesses(conductor.now, metrics).page
     facts.accesses = Accesses(conductor.now, metrics).page
     metrics.read(catalogue.PODS_WANTED, wanted.wanted)
     living.tasks.begin(wanted.keep(), "working out how many pods are wanted")
     figures = Figures(metrics, conductor, census, registry)
     if metrics.options is not None:
         living.tasks.begin(figures.watch_store(), "counting the time without a store")
-    return living
 
 
 def _listen(registry: Registry, conductor: Conductor, rollout: Rollout, peers: Peers) -> None:
