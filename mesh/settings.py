@@ -205,7 +205,10 @@ class Settings(BaseSettings):
         "MESH_RATE_INTERVAL_MS", default=10_000, meaning="how often calls are counted to see whether more copies are wanted", unit="ms"
     )
     janitor_interval: Annotated[int, Field(ge=50)] = _env(
-        "MESH_JANITOR_INTERVAL_MS", default=360_000, meaning="how often a pod looks over its copies: which are not needed any more, and what records say wrongly of it", unit="ms"
+        "MESH_JANITOR_INTERVAL_MS",
+        default=360_000,
+        meaning="how often a pod looks over its copies: which are not needed any more, and what records say wrongly of it",
+        unit="ms",
     )
     proactive_interval: Millis = _env(
         "MESH_PROACTIVE_INTERVAL_MS",
