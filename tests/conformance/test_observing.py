@@ -160,13 +160,14 @@ def test_configured_headers_are_in_the_log_of_their_request(mesh: Mesh, client: 
 
 def test_a_pod_tells_its_state_for_a_model_that_is_none(mesh: Mesh, client: Client, model: str) -> None:
     client.loaded(model, f"SIZE_{2 * MIB}_0_0")
+    sized = f"CACHESTATE: {model} state=ready size={2 * MIB} "
+    until(lambda: any(line.startswith(sized) for line in client.status("***GETSTATE***").errors), "the model with its size")
     status = client.status("***GETSTATE***")
     assert status.status == Status.UNKNOWN
     own = [line for line in status.errors if line.startswith("CACHESTATE: ")]
     others = [line for line in status.errors if line.startswith("CLUSTSTATE: ")]
     assert len(own) + len(others) == len(status.errors)
     assert own[0].startswith(f"CACHESTATE: instance {INSTANCE_ID} at 127.0.0.1:{mesh.router.ports['peer']}, ")
-    assert any(line.startswith(f"CACHESTATE: {model} state=") and f" size={2 * MIB} " in line for line in own)
     assert f" leader={INSTANCE_ID}" in others[0]
     assert others[-1].startswith(f"CLUSTSTATE: {INSTANCE_ID} ")
 
