@@ -125,6 +125,11 @@ class RecordTable(Mapping[Any, Any]):
         for entry in self._aside.entries(begin, end):
             yield entry.name, entry.revision
 
+    def texts(self) -> Iterator[tuple[str, int, bytes | None]]:
+        """Name and revision of each record in order, and how the store has it, if it is kept so; to be walked while they change."""
+        for entry in self.names.entries():
+            yield entry.name, entry.revision, self._text(entry.value)
+
     # Changed
 
     def all_revisions(self) -> Revisions:
@@ -197,3 +202,6 @@ class RecordTable(Mapping[Any, Any]):
 
     def _is(self, _kept: Any, _text: bytes) -> bool:
         return False
+
+    def _text(self, _kept: Any) -> bytes | None:
+        return None

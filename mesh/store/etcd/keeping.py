@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
@@ -64,18 +64,23 @@ class Keeper:
         self._mirror.epochs = Epochs(header.markers)
         async for batch in self._file.entries():
             for portion in _portions(batch):
-                raws = [Raw(self._key(entry), entry.revision, _value(entry)) for entry in portion if entry.table in TABLES]
                 for entry in portion:
                     if entry.table.startswith(GONE):
                         self._mirror.deletions.note(self._key(entry), Origin(orjson.loads(entry.value), entry.revision))
-                if records and raws:
-                    self._mirror.fill([change for change in map(self._layout.change, raws) if change])
-                    count += len(raws)
+                    elif records and entry.table in TABLES:
+                        self._take(entry)
+                        count += 1
                 await asyncio.sleep(0)
         self._mirror.follows(header.marker)
         if records:
             self._mirror.reach(header.revision)
         return count
+
+    def _take(self, entry: Entry) -> None:
+        # Most records need not be read to be kept.
+        if not self._mirror.tables[entry.table].load(entry.id, entry.value, entry.revision):
+            change = self._layout.change(Raw(self._key(entry), entry.revision, _value(entry)))
+            self._mirror.fill([change] if change else [])
 
     def begin(self, *, compare: bool) -> None:
         """Writes from now on.
@@ -138,22 +143,22 @@ class Keeper:
             self._took = time.monotonic() - begun
 
     async def _entries(self) -> AsyncIterator[list[Entry]]:
-        for gone in _portions(list(self._mirror.deletions.all())):
+        for gone in _portions(self._mirror.deletions.all()):
             told = [(change, origin) for key, origin in gone if (change := self._layout.change(Raw(key, 0, None)))]
             yield [Entry(GONE + change.table.name, change.id, origin.revision, orjson.dumps(origin.marker)) for change, origin in told]
             await asyncio.sleep(0)
         for table in _KEPT:
-            # The names alone are taken at once; what goes meanwhile is passed over.
-            for names in _portions(list(self._mirror.tables[table.name])):
-                yield [entry for name in names if (entry := self._entry(table, name))]
+            for portion in _portions(self._mirror.tables[table.name].texts()):
+                yield [entry for name, revision, text in portion if (entry := self._entry(table, name, revision, text))]
                 await asyncio.sleep(0)
 
-    def _entry(self, table: Table, name: str) -> Entry | None:
-        record = self._mirror.tables[table.name].get(name)
-        if record is None or (table is INSTANCES and record.shutting_down):
-            return None
-        revision = self._mirror.version(table, name, self._layout.key(table, name)).revision
-        return Entry(table.name, name, revision, orjson.dumps(record if table is PARAMETERS else table.write(record)))
+    def _entry(self, table: Table, name: str, revision: int, text: bytes | None) -> Entry | None:
+        if text is None:
+            record = self._mirror.tables[table.name].get(name)
+            if record is None or (table is INSTANCES and record.shutting_down):
+                return None
+            text = orjson.dumps(record if table is PARAMETERS else table.write(record))
+        return Entry(table.name, name, revision, text)
 
     def _key(self, entry: Entry) -> bytes:
         return self._layout.key(TABLES[entry.table.removeprefix(GONE)], entry.id)
@@ -164,7 +169,7 @@ def _value(entry: Entry) -> bytes:
     return orjson.loads(entry.value).encode() if entry.table == PARAMETERS.name else entry.value
 
 
-def _portions(entries: list[T]) -> Iterator[list[T]]:
+def _portions(entries: Iterable[T]) -> Iterator[list[T]]:
     rest = iter(entries)
     while portion := list(islice(rest, PORTION)):
         yield portion

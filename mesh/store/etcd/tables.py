@@ -34,6 +34,9 @@ class PackedTable(RecordTable):
     def _is(self, kept: Any, text: bytes) -> bool:
         return self.packer.unpack(kept) == text
 
+    def _text(self, kept: Any) -> bytes | None:
+        return self.packer.unpack(kept)
+
 
 class ModelTable(PackedTable):
     """Models."""
@@ -94,6 +97,9 @@ class AliasTable(PackedTable):
             data = _object(text) or {}
             return data.keys() <= _PLAIN_ALIAS and (data.get("amid"), data.get("tmid"), data.get("o", "")) == (kept, kept, self._owner)
         return super()._is(kept, text)
+
+    def _text(self, kept: Any) -> bytes | None:
+        return orjson.dumps(self.table.write(self._read(kept))) if isinstance(kept, str) else super()._text(kept)
 
     def _pointer(self, active: str, target: str | None, owner: str) -> str | None:
         if self._owner is None:

@@ -23,6 +23,7 @@ from mesh.store.etcd.layout import Layout, Raw, end_of
 from mesh.store.etcd.mirror import Mirror
 from mesh.store.etcd.reading import pages
 from mesh.store.etcd.resets import Resets
+from mesh.store.etcd.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class Watcher:
         self._stream: Any = None
         self._opened = 0.0
         self._renewing = False
+        self._seldom = Seldom()
 
     async def start(self) -> None:
         """Returns with the mirror complete.
@@ -122,7 +124,7 @@ class Watcher:
                 log.warning("the registry is read again: %s", why)
                 stale = True
             except (aio.AioRpcError, MeshError, TimeoutError) as error:
-                log.warning("following %s was interrupted: %s", self._connection.where, _text(error))
+                log.log(self._seldom.level(), "following %s was interrupted: %s", self._connection.where, _text(error))
                 await self._connection.verify()
             except Exception:
                 log.exception("following %s failed; the registry is read again", self._connection.where)
@@ -140,6 +142,7 @@ class Watcher:
         try:
             async with asyncio.timeout(OPERATION):
                 await self._heed(await self._stream.read())
+            self._seldom.over()
             async for events, reached in self._answers(self._stream):
                 await self._take(map(_raw, events))
                 self._mirror.reach(reached)
