@@ -45,19 +45,19 @@ class ProactiveKeeper:
     def _leads(self, leads: bool) -> None:
         if leads:
             self._led.set()
+        else:
+            self._led.clear()
 
     async def keep(self) -> None:
         """Works until it is cancelled."""
-        pause = min(FIRST, self._interval)
+        if self._registry.leads:
+            self._led.set()
         while self._interval > 0:
-            if not self._registry.leads:
-                self._led.clear()
-                await self._led.wait()
-                pause = min(FIRST, self._interval)
-            await asyncio.sleep(pause)
-            if self._registry.leads:
+            await self._led.wait()
+            await asyncio.sleep(min(FIRST, self._interval))
+            while self._registry.leads:
                 await self.fill()
-            pause = self._interval
+                await asyncio.sleep(self._interval)
 
     async def fill(self) -> None:
         """One run."""

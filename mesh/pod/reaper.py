@@ -28,11 +28,22 @@ class Reaper:
     def __init__(self, registry: Registry, conductor: Conductor, mentions: Mentions) -> None:
         self._registry, self._conductor, self._mentions = registry, conductor, mentions
         self._absences = Absences()
-        registry.listen_to_leadership(lambda _leads: self._absences.forget())
+        self._led = asyncio.Event()
+        registry.listen_to_leadership(self._leads)
+
+    def _leads(self, leads: bool) -> None:
+        self._absences.forget()
+        if leads:
+            self._led.set()
+        else:
+            self._led.clear()
 
     async def keep(self) -> None:
         """Works until it is cancelled."""
+        if self._registry.leads:
+            self._led.set()
         while True:
+            await self._led.wait()
             await asyncio.sleep(LOOK)
             try:
                 await self.reap()

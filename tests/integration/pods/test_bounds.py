@@ -6,7 +6,9 @@ Four pods, of which the first leads. Leases are short, so that a killed pod's en
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -143,3 +145,17 @@ def test_minimum_and_pin_hold_through_a_kill_and_the_dead_pod_is_forgotten(mesh:
         until(lambda model=model: dead not in record(etcd, model)["instanceIds"], f"{model} names the dead pod no more")  # type: ignore[misc]
     living = {pod.id for number, pod in enumerate(mesh.pods) if number != home}
     assert set(record(etcd, two)["ready"]) <= living
+
+
+def test_free_space_is_filled_before_anybody_calls_with_what_was_used_last(tmp_path: Path) -> None:
+    behaviour, now = Behaviour(capacity=ROOM * 55 * MIB, default_size=50 * MIB, loading_concurrency=2), int(time.time() * 1000)
+    environment = {"MESH_PROACTIVE_INTERVAL_MS": "500"}
+    with a_cluster(tmp_path, "UNSET", 1, service="early", behaviour=behaviour, environment=environment) as alone:
+        for number in range(2 * ROOM):
+            # The later, the longer ago it was used.
+            alone[0].client.register(f"m-{number:02}", used=now - 10_000 * (number + 1))
+        # So many models are half of the free space, an eighth of the whole left out.
+        half = 4
+        until(lambda: alone.loads() >= half, "so many are loaded")
+        assert {line["model"] for line in alone[0].runtime.seen("loadModel")[:half]} == {f"m-{number:02}" for number in range(half)}
+        assert alone[0].runtime.unloads() == 0
