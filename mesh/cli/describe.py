@@ -96,7 +96,7 @@ def _show(model: dict[str, Any], bounds: dict[str, Any] | None = None) -> None:
     """Copies, failures and story, each only if the router tells it."""
     copies = model.get("copies") or []
     if model:
-        output.fields([("Last used", output.moment(model.get("last_used_ms"))), ("Copies", output.bounded(len(copies), bounds or {}))])
+        output.fields([("Last used", output.used(model)), ("Copies", output.bounded(len(copies), bounds or {}))])
     if copies:
         rows = [
             [

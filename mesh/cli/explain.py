@@ -112,7 +112,7 @@ def _state(document: dict[str, Any], model: dict[str, Any] | None, service: dict
     if service and service["message"] and not service["ready"]:
         yield "Message", service["message"]
     if model:
-        yield "Last used", output.moment(model.get("last_used_ms"))
+        yield "Last used", output.used(model)
     bounds = next((view["bounds"] for view in document["views"].values() if view.get("bounds")), None)
     if bounds:
         names = {"least": "minCopies", "most": "maxCopies", "pinned": "pinned", "preload": "preload"}

@@ -118,7 +118,7 @@ def _models(control: Control, format_: Format, choice: Choice) -> None:
         weights = [copy["weight_bytes"] for copy in copies if copy.get("weight_bytes") is not None]
         loaded = output.size(max(weights)) if weights else "-"
         places = _places(copies, len(copies) if format_ is Format.wide else _PLACES)
-        rows.append([one.get("id", ""), output.standing(one), places, loaded, output.moment(one.get("last_used_ms"))])
+        rows.append([one.get("id", ""), output.standing(one), places, loaded, output.used(one)])
         if format_ is Format.wide:
             rows[-1] += [one.get("state", "-"), one.get("type", "-"), one.get("path") or "-", _failure(one)]
     _table(rows, header + (["STATE", "TYPE", "PATH", "FAILURE"] if format_ is Format.wide else []))

@@ -137,6 +137,11 @@ def moment(millis: Any, now: Callable[[], datetime] = datetime.now) -> str:
     return f"{text} (in {span(seconds)})" if seconds > 0 else f"{text} ({span(-seconds)} ago)"
 
 
+def used(model: Mapping[str, Any]) -> str:
+    """When a model was last called, from a router's facts about it."""
+    return "never called" if model.get("called") is False else moment(model.get("last_used_ms"))
+
+
 def span(seconds: int) -> str:
     """Whole seconds for people, in the largest unit of which there are two."""
     for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):

@@ -102,7 +102,8 @@ class SetAlias:
         active = records.model(before.active) if before else None
         aged = Millis(self.now - (AGE_ON_LOAD if self.load_now else AGE_ON_REGISTER))
         last_used = active.last_used if active and active.last_used > 0 else aged
-        records.put_model(self.target, ModelRecord(self.info, auto_delete=self.auto_delete, last_used=last_used))
+        uncalled = active is None or active.uncalled or active.last_used <= 0
+        records.put_model(self.target, ModelRecord(self.info, auto_delete=self.auto_delete, last_used=last_used, uncalled=uncalled))
 
     def _pointed(self, records: Transaction, before: AliasRecord | None) -> AliasRecord:
         if before is None:

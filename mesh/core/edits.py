@@ -10,7 +10,7 @@ from mesh.core.errors import Conflict, MeshError, NotHere, Referenced, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.origins import anew, origin_of
-from mesh.core.policy import HOUR, is_far
+from mesh.core.policy import AGE_ON_LOAD, HOUR, is_far
 from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.tries import out_of_tries
 from mesh.core.units import Millis
@@ -60,19 +60,29 @@ class ModelEdit(Edit, Protocol):
         ...
 
 
+def is_call(last_used: Millis, wanted: Millis) -> bool:
+    """Whether a copy's last use was a call, or at least somebody's word; else it was given an age when it was wanted without a call."""
+    return last_used > wanted - AGE_ON_LOAD // 2
+
+
 @dataclass(frozen=True, slots=True)
 class CreateModel:
-    """Registers a model; with equal attributes a repetition succeeds (reference 1.4)."""
+    """Registers a model; with equal attributes a repetition succeeds (reference 1.4).
+
+    Attributes:
+        uncalled: `last_used` is a guess, not somebody's word.
+    """
 
     model: ModelId
     info: ModelInfo
     last_used: Millis
+    uncalled: bool = False
 
     def apply(self, records: Transaction) -> MeshError | None:
         """Refuses other attributes."""
         record = records.model(self.model)
         if record is None:
-            records.put_model(self.model, ModelRecord(self.info, last_used=self.last_used))
+            records.put_model(self.model, ModelRecord(self.info, last_used=self.last_used, uncalled=self.uncalled))
         elif record.info != self.info:
             return Conflict("Model already exists with different attribute values")
         elif self.last_used > record.last_used + HOUR or origin_of(record):
@@ -141,6 +151,7 @@ class AddCopy:
                 copies={**record.copies, self.pod: self.at},
                 ready=_without(record.ready, self.pod),
                 last_used=max(record.last_used, self.last_used),
+                uncalled=record.uncalled and not is_call(self.last_used, self.at),
             ),
         )
         return None
@@ -184,6 +195,7 @@ class RemoveCopy:
                     copies=copies,
                     ready=_without(record.ready, self.pod),
                     last_used=max(record.last_used, self.last_used),
+                    uncalled=record.uncalled and not is_call(self.last_used, self.wanted),
                     last_unload=self.now if len(copies) > 2 else Millis(0),
                 ),
             )
@@ -236,7 +248,7 @@ class RecordUse:
         """Without effect if the model is gone, or was used later."""
         record = records.model(self.model)
         if record is not None and (record.last_used < self.last_used or is_far(record.last_used, self.now)):
-            records.put_model(self.model, record.with_(last_used=self.last_used))
+            records.put_model(self.model, record.with_(last_used=self.last_used, uncalled=False))
         return None
 
 

@@ -35,6 +35,7 @@ class ModelRecord:
         auto_delete: deleted with its last reference.
         last_used: written lazily.
         last_unload: set when a copy goes and more than two remain.
+        uncalled: no call ever used it; `last_used` is then a guess that gives it a place among others. Our addition.
     """
 
     info: ModelInfo
@@ -47,6 +48,7 @@ class ModelRecord:
     last_used: Millis = Millis(0)
     last_unload: Millis = Millis(0)
     unknown: Json = field(default_factory=dict)
+    uncalled: bool = False
 
     def with_(self, **changes: Any) -> ModelRecord:
         """A changed copy of the record."""
@@ -103,7 +105,9 @@ class AliasRecord:
         return replace(self, **changes)
 
 
-_MODEL_FIELDS = frozenset({"type", "encKey", "mPath", "instanceIds", "ready", "failedIn", "fails", "refs", "autoDel", "lu", "lul"})
+_MODEL_FIELDS = frozenset(
+    {"type", "encKey", "mPath", "instanceIds", "ready", "failedIn", "fails", "refs", "autoDel", "lu", "lul", "uncalled"}
+)
 _ALIAS_FIELDS = frozenset({"o", "amid", "tmid", "failed", "cause", "minCopies", "maxCopies", "pinned", "preload"})
 _ABSENT_TYPE = "NLCLASSIFIER"
 """What a record without a type means to ModelMesh."""
@@ -124,6 +128,7 @@ def model_to_json(record: ModelRecord) -> dict[str, Any]:
         "autoDel": record.auto_delete,
         "lu": record.last_used,
         "lul": record.last_unload,
+        "uncalled": record.uncalled,
     }
     return {name: value for name, value in data.items() if value or name in record.unknown}
 
@@ -146,6 +151,7 @@ def model_from_json(data: Any) -> ModelRecord:
             Millis(int(data.get("lu", 0))),
             Millis(int(data.get("lul", 0))),
             {name: value for name, value in data.items() if name not in _MODEL_FIELDS},
+            bool(data.get("uncalled", False)),
         )
     except (AttributeError, TypeError, ValueError) as error:
         raise Malformed(f"model record is not what ModelMesh writes: {error}") from None

@@ -12,6 +12,7 @@ def together(found: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
         found[part] = own_words(found[part], own)
     lines = ({**line, "pod": pod} for pod, view in told.items() for line in view["story"])
     found["story"] = sorted(lines, key=lambda line: line["at_ms"])
+    found["called"] = any(view["called"] for view in told.values())
     found["last_used_ms"] = max(view["last_used_ms"] for view in told.values())
     return found
 

@@ -128,6 +128,7 @@ async def model_page(supervisor: Supervisor, params: dict[str, str]) -> dict[str
             own = of_model.get(model["id"], [])
             model["copies"] = own_words(model["copies"], own)
             # Written to the registry lazily; whoever serves it knows better.
+            model["called"] = model["called"] or any(copy["called"] for copy in own)
             model["last_used_ms"] = max([model["last_used_ms"], *(copy["last_used_ms"] for copy in own)])
     return page
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from mesh.core.bounds import bounds_to_json
 from mesh.core.copies import GRANTED, Copy
+from mesh.core.edits import is_call
 from mesh.core.failed_loads import FailedLoads
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import NEVER, InstanceRecord
@@ -179,6 +180,7 @@ class Facts:
             "failures": failures,
             "refs": record.refs,
             "last_used_ms": copy.last_used if copy else record.last_used,
+            "called": not record.uncalled or (copy is not None and is_call(copy.last_used, copy.created)),
         }
 
     def _is_at(self, model: ModelId, pod: PodId) -> bool:
@@ -208,6 +210,7 @@ class Facts:
             "state": copy.state.value,
             "since_ms": copy.since,
             "last_used_ms": copy.last_used,
+            "called": is_call(copy.last_used, copy.created),
             "weight_bytes": bytes_of(copy.weight),
             "calls": copy.calls,
             "waiting": copy.waiting,

@@ -80,7 +80,7 @@ class Management:
         aged = now - (AGE_ON_LOAD if load_now else AGE_ON_REGISTER)
         used = Millis(min(now, last_used) if last_used > 0 else aged)
         known = ModelId(model) in self._registry.models
-        await self._change(CreateModel(ModelId(model), info, used))
+        await self._change(CreateModel(ModelId(model), info, used, uncalled=last_used <= 0))
         if load_now:
             return await self._load(ModelId(model), used, sync=sync)
         return self.status(model) if known else ModelStatus(ModelState.NOT_LOADED)

@@ -193,6 +193,7 @@ async def run(address: str, *arguments: str) -> Result:
 async def test_a_service_is_told_from_its_status_to_what_would_change_it(bench: Bench, address: str) -> None:
     text = (await run(address, "digits")).stdout
     assert text.startswith("Service digits, model digits__isvc-1\nStatus:     not resident, will load on demand\n")
+    assert "Last used:  never called\n" in text
     assert "Why here?" in text
     assert "  * here" in text
     assert "it is full, here is not" in text
@@ -202,6 +203,7 @@ async def test_a_service_is_told_from_its_status_to_what_would_change_it(bench: 
     await bench.serving("digits__isvc-1")
     served = (await run(address, "digits")).stdout
     assert "Status:     resident" in served
+    assert "never called" not in served
     assert "here      ready" in served
 
 
