@@ -26,7 +26,7 @@ _wanted: dict[str, str] = {}
 _writing = threading.Lock()
 
 
-_CHATTY = ("grpc", "asyncio", "httpx", "httpcore", "hpack")
+_CHATTY = ("grpc", "asyncio", "httpx", "httpcore", "hpack", "urllib3")
 """Libraries that at DEBUG say more a call than the router does."""
 
 

@@ -17,6 +17,8 @@ _SYNTAX = re.compile(r"[A-Za-z]+(:[^:;=]+=[^;=]+(;[^:;=]+=[^;=]+)*;?)?")
 _INFO_SYNTAX = re.compile(r"(?P<name>[a-z_:]+);(?P<labels>[A-Za-z_]\w*=\w+(,[A-Za-z_]\w*=\w+)*)", re.ASCII)
 _NO_EFFECT = ("mem_detail",)
 """About the memory of the Java machine: taken, because deployments have it, and without meaning here."""
+_WITHOUT_EFFECT = ("MM_METRICS_STATSD_PORT", "MM_METRICS_PROMETHEUS_PORT")
+"""ModelMesh's old variables; it too only warns of them (reference 10.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,9 @@ def read_options(metrics: str, info: str, environ: Mapping[str, str]) -> Options
     Raises:
         Malformed: a text does not have the form of its setting, or an environment variable for a label is not set.
     """
+    for name in _WITHOUT_EFFECT:
+        if name in environ:
+            _log.warning("%s has no effect; the port is a parameter of MM_METRICS", name)
     if not _SYNTAX.fullmatch(metrics):
         raise Malformed(f"MM_METRICS={metrics} is not of the form <type>[:name=value;name=value], as in prometheus:port=2112;scheme=http")
     kind, _, rest = metrics.partition(":")

@@ -7,6 +7,8 @@ is imported only when they are on. Which spans belong together is kept in a vari
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -27,6 +29,8 @@ LOADS_KEPT = 1_024
 """Latest loads whose times are kept for the calls that waited for them."""
 LAST_SPANS = 5.0
 """Seconds at the end in which spans are still sent."""
+
+_log = logging.getLogger(__name__)
 
 Headers = tuple[tuple[str, str | bytes], ...]
 _NONE: AbstractContextManager[None] = nullcontext()
@@ -80,13 +84,17 @@ def begin(service: str, instance: str, environ: Mapping[str, str]) -> None:
     _on = _On(provider.get_tracer("modelmesh"), provider)
 
 
-async def end() -> None:
+async def end(within: float = LAST_SPANS) -> None:
     """Sends what is left, for some seconds at most, and switches traces off."""
     global _on
     if _on is not None:
         provider, _on = _on.provider, None
-        await asyncio.to_thread(provider.force_flush, int(LAST_SPANS * 1000))
-        await asyncio.to_thread(provider.shutdown)
+        # A thread that the process does not wait for: the SDK's own limits do not hold while a receiver is silent.
+        last = threading.Thread(target=provider.shutdown, name="sending the last spans", daemon=True)
+        last.start()
+        await asyncio.to_thread(last.join, within)
+        if last.is_alive():
+            _log.warning("the last spans are not sent: the receiver does not take them within %g s", within)
 
 
 def served(method: str, headers: Headers, pod: str = "") -> AbstractContextManager[object]:

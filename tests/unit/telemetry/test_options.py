@@ -31,6 +31,12 @@ def test_types_with_their_parameters(text: str, options: Options | StatsdOptions
     assert read(text) == options
 
 
+@pytest.mark.parametrize("name", ["MM_METRICS_STATSD_PORT", "MM_METRICS_PROMETHEUS_PORT"])
+def test_the_old_variables_are_warned_of(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert read("prometheus", environ={name: "1"}) == Options()
+    assert f"{name} has no effect; the port is a parameter of MM_METRICS" in caplog.text
+
+
 def test_disabled_is_a_wish_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
     assert read("disabled") is None
     assert not caplog.records

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -51,6 +53,22 @@ def test_without_the_sdk_the_message_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(Unsupported, match=r"OTEL_EXPORTER_OTLP_ENDPOINT is set, .* install modelmesh-router\[otel\] or unset it"):
         traces.begin("s", "p", ENDPOINT)
+    assert traces.outgoing(GIVEN) is GIVEN
+
+
+async def test_a_receiver_that_is_silent_does_not_hold_up_the_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
+        traces.begin("s", "p", os.environ)
+        with traces.served(METHOD, ()):
+            pass
+        await traces.end(within=0.05)
+    assert "the last spans are not sent" in caplog.text
     assert traces.outgoing(GIVEN) is GIVEN
 
 
