@@ -58,7 +58,7 @@ class _Running:
     record: AliasRecord
     task: asyncio.Task[None] | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    orders: dict[asyncio.Task[None], frozenset[PodId]] = field(default_factory=dict)
+    orders: dict[asyncio.Task[object], frozenset[PodId]] = field(default_factory=dict)
     error: MeshError | None = None
     ordered: int = 0
     doubts: int = 0
@@ -261,7 +261,7 @@ class Transitions:
         running.ordered += 1
         order.add_done_callback(lambda done: self._loaded(running, done))
 
-    def _loaded(self, running: _Running, order: asyncio.Task[None]) -> None:
+    def _loaded(self, running: _Running, order: asyncio.Task[object]) -> None:
         running.wake.set()
         if not order.cancelled():
             # Asked for here, because nobody collects it once the transition is over.
