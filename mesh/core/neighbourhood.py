@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mesh.core.hops import Load
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import NEVER, InstanceRecord
+from mesh.core.places import Places
 from mesh.core.policy import SECOND
 from mesh.core.records import ModelRecord
 from mesh.core.units import Millis, Units
@@ -55,6 +56,10 @@ class Neighbourhood:
     def __init__(self, me: PodId) -> None:
         self.me = me
         self.instances: dict[PodId, InstanceRecord] = {}
+        self.places = Places()
+        """The others as places for copies."""
+        self.orders = 0
+        """How many copies this pod ordered so far."""
         self._aside: set[PodId] = set()
         self._busy: dict[PodId, _Busy] = {}
         self._turns = 0
@@ -70,6 +75,8 @@ class Neighbourhood:
 
     def instance_changed(self, pod: PodId, record: InstanceRecord | None) -> None:
         """A pod came, changed or went."""
+        if pod != self.me:
+            self.places.changed(pod, record)
         if record is not None:
             self.instances[pod] = record
             return
@@ -97,6 +104,11 @@ class Neighbourhood:
     def answers(self, pod: PodId) -> None:
         """A pod that was put aside answers again."""
         self._aside.discard(pod)
+
+    @property
+    def put_aside(self) -> frozenset[PodId]:
+        """All pods that are put aside."""
+        return frozenset(self._aside)
 
     def aside(self, pod: PodId) -> bool:
         """Whether a pod is put aside."""
@@ -144,6 +156,7 @@ class Neighbourhood:
         self._drop_old(now)
         self.forget(model)
         self._intentions[model] = _Intention(pod, now)
+        self.orders += 1
         self._ordered[pod] += 1
         self._latest.append((now, pod))
         self._lately[pod] += 1
@@ -201,6 +214,8 @@ class Neighbourhood:
         if busy is not None and lru_time < NEVER:
             # Both only grow while a pod has models: the greater one is the later one. What is compared with other pods' goes by this clock.
             lru_time = Millis(max(0, max(lru_time, busy.lru_time) + busy.behind))
+        if not more and lru_time == record.lru_time:
+            return record
         return record.with_(count=record.count + more, used=Units(record.used + more * size), lru_time=lru_time)
 
     # What the model records show

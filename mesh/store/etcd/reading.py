@@ -14,6 +14,8 @@ PAGE = 2000
 """Records of one read: some hundred KiB, which are parsed within a millisecond or two."""
 PATIENCE = 30.0
 """Seconds that one read may take."""
+FEW = 10_000
+"""Keys that are counted so quickly that nothing has to be guessed."""
 _WIDTH = 64
 """Bytes of a key that are looked at to guess how dense keys are."""
 _GROWTH = 8
@@ -40,10 +42,11 @@ class Stride:
     def __init__(self, base: bytes, end: bytes) -> None:
         self._base, self._end = base, end
         self._span = 0
+        self._left = FEW + 1
 
     def guess(self, start: bytes) -> bytes:
         """The end of the page that begins with a key; behind it."""
-        if not self._span:
+        if not self._span or self._left <= FEW:
             return self._end
         number = self._number(start) + self._span
         if number.bit_length() > 8 * _WIDTH:
@@ -51,8 +54,16 @@ class Stride:
         guess = self._base + number.to_bytes(_WIDTH, "big").rstrip(b"\0")
         return guess if start < guess < self._end else self._end
 
-    def learn(self, start: bytes, last: bytes | None, count: int, *, more: bool) -> None:
-        """Notes what a page brought: its last key, how many there were, whether there were more than a page may have."""
+    def learn(self, start: bytes, last: bytes | None, count: int, *, more: bool, whole: int | None) -> None:
+        """Notes what a page brought.
+
+        Args:
+            start, last: its first bound and last key.
+            count: how many keys there were.
+            more: whether there were more than a page may have.
+            whole: how many there are up to the very end, if that was counted.
+        """
+        self._left = (self._left if whole is None else whole) - count
         if more and last is not None:
             self._span = self._number(last) - self._number(start)
         elif not count:
@@ -83,7 +94,7 @@ async def pages(connection: Connection, base: bytes, end: bytes) -> AsyncGenerat
             answer = (await asked).message
             revision, begin = revision or answer.header.revision, start
             last = answer.kvs[-1].key if answer.kvs else None
-            stride.learn(begin, last, len(answer.kvs), more=answer.more)
+            stride.learn(begin, last, len(answer.kvs), more=answer.more, whole=answer.count if until == end else None)
             start = last + b"\0" if answer.more and last is not None else until
             if start < end:
                 until = stride.guess(start)

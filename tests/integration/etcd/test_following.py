@@ -178,10 +178,17 @@ async def test_however_much_is_taken_in_it_is_taken_in_small_portions(
         take(self, taken)
 
     async with Way(etcd.port) as way:
-        monkeypatch.setattr(watching.Watcher, "_take_portion", noted)
+        compared: list[int] = []
+        differing = comparing.Comparison._differing
+
+        def counted_portions(self: comparing.Comparison, begin: bytes, end: bytes, kvs: list[Any]) -> list[Raw]:
+            compared.append(len(kvs))
+            return differing(self, begin, end, kvs)
+
+        monkeypatch.setattr(comparing.Comparison, "_differing", counted_portions)
         reader = await opener(f"127.0.0.1:{way.port}")
         assert reader.models == writer.models
-        assert max(map(len, portions)) == 10
+        assert max(compared) == 10
         monkeypatch.undo()
         monkeypatch.setattr(comparing, "PORTION", 10)
         monkeypatch.setattr(watching, "PORTION", 10)
