@@ -100,7 +100,7 @@ def _worlds(trace: Trace, setup: Setup) -> list[tuple[int, list[tuple[float, str
 
 def _too_large(trace: Trace, capacity: int) -> list[str]:
     large = [name for name, model in trace.models.items() if (model.size or 0) > capacity]
-    return [f"{len(large)} models are larger than a pod and never load, e.g. {large[0]}"] if large else []
+    return [f"models that are larger than a pod, and never load: {len(large)}, e.g. {large[0]}"] if large else []
 
 
 class _Replay:
