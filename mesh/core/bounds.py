@@ -85,7 +85,7 @@ class BoundsOfModels:
             return before
         self._aliases[alias] = record
         after = _models(record)
-        for model in after:
+        for model in sorted(after):
             self._models.setdefault(model, set()).add(alias)
         return before | after
 

@@ -119,7 +119,8 @@ class Janitor:
             yield [RecordUse(model, Millis(now - UNKNOWN_AGE), now) for model in sorted(self._undated)]
         if self._pod.leaving or self._pod.cache.paused:
             return
-        names = sorted(self._pod.cache.current.keys() | self._mentions.of(self._pod.id))
+        current = self._pod.cache.current
+        names = [*current, *(model for model in self._mentions.of(self._pod.id) if model not in current)]
         before, self._missing = self._missing, set()
         for begin in range(0, len(names), PART):
             orders = (self._look_at(model, before, now) for model in names[begin : begin + PART])

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import KeysView, Mapping, Set
+from collections.abc import KeysView, Mapping
 
 from mesh.core.ids import ModelId, PodId
 from mesh.core.records import ModelRecord
 
 _NOBODY: frozenset[PodId] = frozenset()
+_NOTHING: dict[ModelId, None] = {}
 
 
 class Mentions:
-    """Kept per change, so that what concerns one pod is found without looking at all models."""
+    """Kept per change, so that what concerns one pod is found without looking at all models. Models come in the order of their changes."""
 
     def __init__(self, models: Mapping[ModelId, ModelRecord]) -> None:
-        self._models: dict[PodId, set[ModelId]] = {}
+        self._models: dict[PodId, dict[ModelId, None]] = {}
         self._pods: dict[ModelId, frozenset[PodId]] = {}
         for model, record in models.items():
             self.model_changed(model, record)
@@ -27,11 +28,11 @@ class Mentions:
             return
         for pod in before - after:
             models = self._models[pod]
-            models.discard(model)
+            del models[model]
             if not models:
                 del self._models[pod]
         for pod in after - before:
-            self._models.setdefault(pod, set()).add(model)
+            self._models.setdefault(pod, {})[model] = None
         if after:
             self._pods[model] = after
         else:
@@ -42,9 +43,9 @@ class Mentions:
         """All pods that a record names."""
         return self._models.keys()
 
-    def of(self, pod: PodId) -> Set[ModelId]:
+    def of(self, pod: PodId) -> KeysView[ModelId]:
         """The models whose records name a pod."""
-        return self._models.get(pod, frozenset())
+        return self._models.get(pod, _NOTHING).keys()
 
 
 def named(record: ModelRecord) -> frozenset[PodId]:

@@ -155,7 +155,7 @@ class Minimum:
         """There is a new place: the models that had none, or that wanted more copies than there were places."""
         for trouble in self._trouble.values():
             trouble.again_at = Millis(0)
-        return [*self._trouble, *(self._cut - self._trouble.keys())]
+        return [*self._trouble, *sorted(self._cut - self._trouble.keys())]
 
     # What is asked
 
@@ -188,9 +188,9 @@ class Minimum:
         return Stock(model, wanted, why, has, places, unseen, now, trouble.again_at if trouble else Millis(0))
 
     @property
-    def preloading(self) -> frozenset[ModelId]:
+    def preloading(self) -> list[ModelId]:
         """Models that are to be loaded once, and were not yet."""
-        return frozenset(self._preloading)
+        return sorted(self._preloading)
 
 
 def just_started(instances: Mapping[PodId, InstanceRecord], now: Millis) -> bool:

@@ -38,6 +38,9 @@ NEWER = Millis(HOUR // 3)
 FEW, SOME = 3, 10
 """With fewer copies than the first a size is guessed, up to the second it is half guessed (reference 6.9)."""
 
+MOST = 4_000
+"""Loads of a partition in one run: what is chosen is put in order in one go, and they are begun over minutes."""
+
 MOST_FAILURES = 2
 """A model that failed on so many pods is not loaded early (reference 6.9)."""
 
@@ -158,7 +161,7 @@ class Filling:
             records = [self._pods[pod] for pod in names]
             size = self._estimate(records)
             free = self._room(names, size, {}) // size
-            total = max(free, sum(record.capacity for record in records) // (REPLACED * size))
+            total = min(MOST, max(free, sum(record.capacity for record in records) // (REPLACED * size)))
             lru_time = min((record.lru_time for record in records), default=NEVER)
             partition = self._partitions[names] = _Partition(names, size, free, total, lru_time)
         return partition

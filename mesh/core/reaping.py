@@ -117,7 +117,7 @@ def without(record: ModelRecord, pods: Set[PodId]) -> ModelRecord:
 
 
 def in_parts(models: Iterable[ModelId], size: int = TOGETHER) -> Iterator[tuple[ModelId, ...]]:
-    """The models in the order of their ids, so many at a time."""
-    ordered = sorted(models)
-    for begin in range(0, len(ordered), size):
-        yield tuple(ordered[begin : begin + size])
+    """So many models at a time."""
+    every = list(models)
+    for begin in range(0, len(every), size):
+        yield tuple(every[begin : begin + size])

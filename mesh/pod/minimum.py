@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
 
@@ -91,17 +92,16 @@ class MinimumKeeper:
         if stays == before:
             return
         bounded = self._conductor.pod.bounds.bounded
-        for model in [model for model in self._mentions.of(pod) if model in bounded]:
-            self._look_at(model)
+        self._look_again([model for model in self._mentions.of(pod) if model in bounded])
         if stays:
             self._look_again(self._minimum.pod_came())
 
     def _look_at_all(self) -> None:
-        self._look_again([*self._conductor.pod.bounds.bounded])
+        self._look_again(self._conductor.pod.bounds.bounded)
 
-    def _look_again(self, models: list[ModelId]) -> None:
-        for model in models:
-            self._look_at(model)
+    def _look_again(self, models: Iterable[ModelId]) -> None:
+        self._changed.update(dict.fromkeys(models))
+        self._wake.set()
 
     def _look_at(self, model: ModelId) -> None:
         self._changed[model] = None
@@ -137,7 +137,7 @@ class MinimumKeeper:
         if not self._fresh and now - self._born < START and self._staying and just_started(self._registry.instances, now):
             self._fresh = True
             self._minimum.mesh_started()
-            self._look_again([*self._minimum.preloading])
+            self._look_again(self._minimum.preloading)
 
     async def _look_over(self) -> None:
         """Looks at what changed. A pod that does not act remembers what it sees, and looks at all when it comes to lead."""

@@ -63,9 +63,9 @@ class Reaper:
             return
         living = registry.instances.keys() | {self._conductor.pod.id}
         absences = {absence.pod: absence for absence in self._absences.look(self._mentions.pods, living, self._conductor.now())}
-        models: set[ModelId] = set()
+        models: dict[ModelId, None] = {}
         for pod in absences:
-            models |= self._mentions.of(pod)
+            models.update(dict.fromkeys(self._mentions.of(pod)))
         if models:
             log.info("forgetting pods that are gone", extra={"pods": sorted(absences), "models": len(models)})
         for part in in_parts(models):

@@ -54,7 +54,7 @@ class Rounds:
 
     def repairs(self) -> list[ModelId]:
         found = [order.event for order in self.look() if isinstance(order, Repair)]
-        return [event.model for event in found if isinstance(event, RecordDiffers)]
+        return sorted(event.model for event in found if isinstance(event, RecordDiffers))
 
 
 def test_what_is_right_is_not_written() -> None:

@@ -100,7 +100,7 @@ def test_nothing_is_remembered_of_a_model_that_is_gone() -> None:
     minimum.ordered(M, NOBODY)
     minimum.done(M, NOBODY, NOW, loaded=False)
     minimum.gone(M)
-    assert (minimum.pod_came(), minimum.preloading, minimum.timers.next_due()) == ([], frozenset(), None)
+    assert (minimum.pod_came(), minimum.preloading, minimum.timers.next_due()) == ([], [], None)
 
 
 # Pinned
@@ -138,7 +138,7 @@ def test_what_was_there_before_this_pod_is_preloaded_only_if_the_mesh_is_new() -
     minimum.bounded(M, preload, known=True)
     assert says(minimum, preload) == ENOUGH
     minimum.mesh_started()
-    assert minimum.preloading == {M}
+    assert minimum.preloading == [M]
     assert says(minimum, preload) == ORDER
 
 

@@ -115,7 +115,7 @@ def test_failures_of_dead_pods_count_no_more_toward_a_models_tries() -> None:
 
 def test_many_models_are_written_a_few_at_a_time() -> None:
     models = [ModelId(f"{number:03}") for number in range(2 * TOGETHER + 1)]
-    parts = list(in_parts(reversed(models)))
+    parts = list(in_parts(models))
     assert [len(part) for part in parts] == [TOGETHER, TOGETHER, 1]
     assert [model for part in parts for model in part] == models
 
