@@ -41,6 +41,7 @@ class ScaleUp:
         overloaded: pods left out because they are busier than this one would be; the first few of them.
         subset: pods that may hold the model's type.
         most: copies that users allow; 0 is any number.
+        declined: pods left out because they were asked lately and took none on; the first few of them.
     """
 
     model: ModelId
@@ -57,6 +58,7 @@ class ScaleUp:
     overloaded: tuple[PodId, ...]
     subset: int
     most: int
+    declined: tuple[PodId, ...] = ()
 
     @property
     def copies(self) -> int:
@@ -90,7 +92,8 @@ class ScaleUp:
             if missing <= 0:
                 return Verdict(0, f"{busy}, but it is at its maximum of {self.most} copies", "maximum")
         if not self.places:
-            left_out = f", {', '.join(self.overloaded)} are overloaded" if self.overloaded else ""
+            left_out = f"; overloaded: {', '.join(self.overloaded)}" if self.overloaded else ""
+            left_out += f"; asked, and took none on: {', '.join(self.declined)}" if self.declined else ""
             return Verdict(0, f"{busy}, but no other pod could take a copy{left_out}", "nowhere")
         missing = min(missing, self.places, max(2, self.subset // SHARE))
         return Verdict(missing, f"{busy}: {missing} more beside {self.copies}", "more")
@@ -109,7 +112,7 @@ class ScaleUp:
             "": f"{self.threshold} calls a minute on the copy here",
             "enough": f"more than {self.threshold * self.copies} calls a minute in all",
             "maximum": "a greater maximum of copies",
-            "nowhere": "another pod that may hold the model, or a less busy one",
+            "nowhere": "another pod that may hold the model, a less busy one, or one with room for a load that nobody waits for",
             "more": f"fewer than {self.threshold} calls a minute on the copy here",
         }
         return [said[self.verdict().case]]

@@ -25,7 +25,7 @@ PART = 512
 """Copies, and pods that might take one, looked at in one go: a millisecond."""
 
 NAMED = 8
-"""Overloaded pods that are written down."""
+"""Pods that were left out and are written down, for each reason."""
 
 AT_ONCE = 20
 """The janitor gives back this part (a twentieth) of the room in one run, but one copy in any case (reference 6.8)."""
@@ -164,12 +164,13 @@ class Scaling:
         if subset.pods < 2:
             return []
         ready, coming = self._others(model, record)
-        places, overloaded, avoid = self._places(copy, record)
+        declined = self._declined(model, record)
+        places, overloaded, avoid = self._places(copy, record, declined)
         most = self._pod.bounds.of(model).most
         if busy:
             state = (waiting, max(1, copy.concurrency) if self._limited else 0, copy.loaded_at)
-            named = tuple(overloaded[:NAMED])
-            up = ScaleUp(model, now, window, rpm, threshold, *state, tuple(ready), coming, places, named, subset.pods, most)
+            named, asked = tuple(overloaded[:NAMED]), tuple(sorted(declined)[:NAMED])
+            up = ScaleUp(model, now, window, rpm, threshold, *state, tuple(ready), coming, places, named, subset.pods, most, asked)
             return self._add(copy, up, avoid, now + AHEAD)
         copies = 1 + len(ready) + coming
         second = SecondCopy(model, recurs, copies, places, subset.free_percent, subset.age(now), self.rules.old_enough, most)
@@ -202,9 +203,9 @@ class Scaling:
         coming = {pod for pod in {*record.copies, *recent} if pods.stays(pod)} - set(serving)
         return [record.ready[pod] for pod in serving], len(coming)
 
-    def _places(self, copy: Copy, record: ModelRecord) -> tuple[int, list[PodId], frozenset[PodId]]:
+    def _places(self, copy: Copy, record: ModelRecord, declined: set[PodId]) -> tuple[int, list[PodId], frozenset[PodId]]:
         """How many pods could take a copy, which ones are too busy, and all that are not to be asked."""
-        pods, constraints, declined = self._pod.pods, self._pod.constraints, self._declined(copy.id.model, record)
+        pods, constraints = self._pod.pods, self._pod.constraints
         limit = self._overloaded(copy)
         taken = {*record.copies, *declined}
         places, overloaded = 0, list[PodId]()

@@ -71,7 +71,10 @@ def test_a_maximum_is_not_exceeded() -> None:
 def test_without_another_pod_it_says_so_and_names_the_overloaded() -> None:
     assert case(replace(ALONE, rpm=5_000, places=0)) == (0, "nowhere")
     named = replace(ALONE, rpm=5_000, places=0, overloaded=(PodId("a"), PodId("b"))).verdict()
-    assert named.reason.endswith("a, b are overloaded")
+    assert named.reason.endswith("no other pod could take a copy; overloaded: a, b")
+    declined = replace(ALONE, rpm=5_000, places=0, declined=(PodId("c"),))
+    assert declined.verdict().reason.endswith("no other pod could take a copy; asked, and took none on: c")
+    assert from_json(ScaleUp, declined.inputs()) == declined
 
 
 def test_calls_that_wait_for_their_turn_double_the_copies_at_most() -> None:

@@ -155,6 +155,7 @@ def test_while_copies_are_ordered_and_until_they_show_no_more_are() -> None:
     mesh.call("m", 250)
     (again,) = mesh.tick()
     assert isinstance(again, AddCopies)
+    assert mesh.noted[-1].evidence.inputs()["declined"] == ["p1"]  # type: ignore[union-attr] # checked by `noted`
     assert (again.copies, again.avoid) == (1, frozenset({HERE, *mesh.others[:2]})), "p1 had time and has none"
 
 
