@@ -39,13 +39,15 @@ class Journey:
     Deadline and cancellation belong to the coroutine that asks, and never reach a load.
     """
 
+    # What plain hits never touch stands in the class: most calls are that, and each makes a journey.
+    _diary: Diary | None = None
+    _failure: Attempt | None = None
+    _joins = ""
+    _grounds: Evidence | None = None
+
     def __init__(self, model: ModelId, view: View, purpose: Purpose = CALL, asker: Asker | None = None) -> None:
         self.model = model
         self._asker = asker
-        self._diary: Diary | None = None
-        self._failure: Attempt | None = None
-        self._joins = ""
-        self._grounds: Evidence | None = None
         self._view, self._purpose, self._pods = view, purpose, view.pod.pods
         hop = purpose.hop
         self._tried: set[Holder] = set(hop.tried) if hop else set()
@@ -69,6 +71,12 @@ class Journey:
     def next(self, now: Millis, draw: Draw) -> Step:
         """What to do now."""
         step = self._way(now, draw)
+        if self._failure is not None or self._joins or self._diary is not None:
+            return self._told(step, now)
+        return step
+
+    def _told(self, step: Step, now: Millis) -> Step:
+        """Writes down what led to a step, and sends the id of the request along with it."""
         if self._failure is not None:
             following = step.hop.dest if isinstance(step, Forward) else "" if isinstance(step, Refuse) else self._pods.me
             failure, self._failure = replace(self._failure, copies=self._standing(), following=following), None
