@@ -18,6 +18,7 @@ from mesh.core.units import Millis
 from mesh.simulation.loop import Process, later
 from mesh.store.election import Candidacy, Election
 from mesh.store.registry import AliasListener, InstanceListener, LeadershipListener, LossListener, ModelListener, ParameterListener, Trouble
+from mesh.store.tables import RecordTable
 
 log = logging.getLogger(__name__)
 
@@ -77,17 +78,20 @@ class SimulatedStore:
         self.tables: Backup = {table: {} for table in TABLES}
         self.records: dict[str, dict[str, Any]] = {table: {} for table in TABLES}
         """The records alone, which mirrors look at."""
+        self.order = {table: RecordTable() for table in TABLES}
+        """The same in order, with those told apart that say more than most."""
         self.registries: list[SimulatedRegistry] = []
         self.writes = 0
         self.away = False
 
     # As operators and tests see it
 
-    def seed(self, models: Mapping[ModelId, ModelRecord]) -> None:
-        """Has models registered before any pod is there."""
-        for model, record in models.items():
-            self.tables[MODELS][model] = Cell(record, self.revision)
-            self.records[MODELS][model] = record
+    def seed(self, models: Mapping[ModelId, ModelRecord], aliases: Mapping[AliasId, AliasRecord]) -> None:
+        """Has models and aliases registered before any pod is there."""
+        for table, records in ((MODELS, models), (ALIASES, aliases)):
+            for name, record in records.items():
+                self.tables[table][name] = Cell(record, self.revision)
+                self._keep(table, name, record)
 
     def leave(self) -> None:
         """Answers nobody until `come_back`."""
@@ -154,13 +158,18 @@ class SimulatedStore:
 
     def _show(self, changes: list[tuple[Key, Cell]], before: Backup, *, lost: bool = False) -> None:
         for (table, name), cell in changes:
-            if cell is NOTHING:
-                self.records[table].pop(name, None)
-            else:
-                self.records[table][name] = cell.record
+            self._keep(table, name, cell.record)
         told = tuple(changes)
         for registry in self.registries:
             registry.hear(told, before, lost=lost)
+
+    def _keep(self, table: str, name: str, record: Any) -> None:
+        if record is None:
+            self.records[table].pop(name, None)
+            self.order[table].remove(name)
+        else:
+            self.records[table][name] = record
+            self.order[table].put(name, record, self.revision)
 
     def expire(self, session: SimulatedRegistry) -> None:
         """Ends a session whose lease ran out; while the store itself is away none does."""
@@ -176,11 +185,15 @@ class SimulatedStore:
             self.write(dict.fromkeys(ended))
 
 
-class _Mirror(Mapping[Any, Any]):
-    """The store's records as one registry knows them: what it has not been shown yet stands aside, so that mirrors take no memory."""
+class _Mirror(RecordTable):
+    """The store's records as one registry knows them: what it has not been shown yet stands aside, so that mirrors take no memory.
 
-    def __init__(self, records: dict[str, Any]) -> None:
+    Their order, and which are noted, is that of the store: a name may be a moment early there, and then has no record.
+    """
+
+    def __init__(self, records: dict[str, Any], order: RecordTable) -> None:
         self._records = records
+        self.names, self.noted = order.names, order.noted
         self.late: dict[str, tuple[Cell, int]] = {}
         """What is shown of records that have changed since, and how many changes of each are still to be shown."""
 
@@ -238,7 +251,7 @@ class SimulatedRegistry:
 
     def __init__(self, store: SimulatedStore, process: Process) -> None:
         self._store, self._process = store, process
-        self._mirrors = {table: _Mirror(store.records[table]) for table in TABLES}
+        self._mirrors = {table: _Mirror(store.records[table], store.order[table]) for table in TABLES}
         self._listeners: dict[str, list[Callable[[Any, Any], None]]] = {table: [] for table in TABLES}
         self._losses: list[LossListener] = []
         self._news: deque[_News] = deque()

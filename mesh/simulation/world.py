@@ -16,7 +16,7 @@ from mesh.core.aliases import SetAlias
 from mesh.core.errors import Cancelled, DeadlineExceeded, Leaving, MeshError
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.instructions import Instruction, LoadModel, NoteEviction
-from mesh.core.records import NO_BOUNDS, Bounds, ModelInfo, ModelRecord
+from mesh.core.records import NO_BOUNDS, AliasRecord, Bounds, ModelInfo, ModelRecord
 from mesh.core.units import Millis
 from mesh.settings import Settings
 from mesh.simulation.loop import NEUTRAL, Process, SimulatedLoop, later
@@ -243,11 +243,19 @@ class World:
 
     # Models and aliases
 
-    def seed_models(self, models: Mapping[str, ModelTraits], kind: str = KIND) -> None:
-        """Has models registered before there is any pod: cheap, for many."""
+    def seed_models(self, models: Mapping[str, ModelTraits], kind: str = KIND, *, service: Callable[[str], str] | None = None) -> None:
+        """Has models registered before there is any pod: cheap, for many.
+
+        Args:
+            models: what is true of them, by id.
+            kind: their type.
+            service: names the alias that points at a model; None registers models alone.
+        """
         self.models.update(models)
-        info = ModelInfo(kind)
-        self.store.seed({ModelId(model): ModelRecord(info, last_used=Millis(0)) for model in models})
+        record = ModelRecord(ModelInfo(kind), refs=0 if service is None else 1, last_used=Millis(0))
+        names = map(ModelId, models)
+        aliases = {} if service is None else {AliasId(service(name)): AliasRecord(name, name) for name in names}
+        self.store.seed(dict.fromkeys(map(ModelId, models), record), aliases)
 
     async def register(
         self, model: str, traits: ModelTraits | None = None, *, at: SimulatedPod, load: bool = False, kind: str = KIND
@@ -411,7 +419,7 @@ async def _end_tasks() -> None:
         for _ in range(10):
             # What awaits something while it is ended is asked again.
             with suppress(BaseException):
-                task.get_coro().close()  # type: ignore[union-attr] # asyncio's tasks have coroutines
+                task.get_coro().close()
                 break
 
 

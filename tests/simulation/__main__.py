@@ -12,7 +12,9 @@ import time
 import traceback
 from types import FrameType
 
-from tests.simulation.schedule import play
+from tests.simulation import large
+from tests.simulation.broken_rules import BROKEN, broken
+from tests.simulation.schedule import Outcome, play
 
 LIMIT = 300
 """Seconds of real time after which a seed counts as hanging."""
@@ -26,6 +28,10 @@ def main() -> int:
         os.execve(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
     if asked.seed is not None:
         return _one(asked.seed)
+    if asked.large:
+        return _told(large.play())
+    if asked.broken:
+        return _broken(asked.broken, asked.seeds)
     return _many(range(asked.first, asked.first + asked.seeds), asked.processes)
 
 
@@ -34,12 +40,28 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=300, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="play this one alone, and tell its latest events")
+    parser.add_argument("--large", action="store_true", help="play one mesh of 200 pods and 100,000 models instead")
+    parser.add_argument("--broken", choices=list(BROKEN), help="break this rule, and play seeds until one notices")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     return parser.parse_args()
 
 
 def _one(seed: int) -> int:
-    outcome = play(seed)
+    return _told(play(seed))
+
+
+def _broken(rule: str, seeds: int) -> int:
+    """Exit status 0 if one of so many seeds noticed."""
+    with broken(rule):
+        for seed in range(seeds):
+            if complaints := play(seed).complaints:
+                print(f"{rule}: seed {seed} notices: {complaints[0]}")
+                return 0
+    print(f"{rule}: none of {seeds} seeds notices")
+    return 1
+
+
+def _told(outcome: Outcome) -> int:
     print(outcome.story)
     print(f"digest {outcome.digest:08x}; {outcome.counts}")
     return 1 if outcome.complaints else 0
@@ -58,7 +80,8 @@ def _many(seeds: range, processes: int) -> int:
             if sys.stdout.isatty() or done == len(seeds) or done % 100 == 0:
                 _tell(done, len(seeds), len(failed), time.monotonic() - begun)
     seconds = time.monotonic() - begun
-    print(f"\n{len(seeds)} seeds ({seeds[0]} to {seeds[-1]}) in {seconds:.0f} s: {calls} calls, {loads} loads; slowest {worst[1]}: {worst[0]:.1f} s")
+    print(f"\n{len(seeds)} seeds ({seeds[0]} to {seeds[-1]}) in {seconds:.0f} s: {calls} calls, {loads} loads")
+    print(f"the slowest was seed {worst[1]}: {worst[0]:.1f} s")
     print(f"{len(failed)} went wrong: {' '.join(map(str, sorted(failed)))}" if failed else "all went well")
     return 1 if failed else 0
 

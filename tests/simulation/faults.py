@@ -20,7 +20,7 @@ class Shadow:
     """A time in which errors are explained.
 
     Attributes:
-        errors: names of their classes; empty explains all.
+        errors: names of their classes.
         entry: only of calls that came in there; empty is anywhere.
         model: only of calls of it; empty is any.
         until: infinite as long as it lasts.
@@ -62,9 +62,10 @@ class Trouble:
     def explains(self, error: str, entry: str, model: str, begun: float, ended: float) -> str:
         """What explains an error; empty if nothing does."""
         for shadow in self.shadows:
-            if shadow.since <= ended and begun <= shadow.until and shadow.entry in ("", entry) and shadow.model in ("", model):
-                if not shadow.errors or error in shadow.errors:
-                    return shadow.what
+            then = shadow.since <= ended and begun <= shadow.until
+            there = shadow.entry in ("", entry) and shadow.model in ("", model)
+            if then and there and error in shadow.errors:
+                return shadow.what
         return ""
 
 
@@ -238,7 +239,9 @@ async def _runtime_hang(trouble: Trouble, plan: FaultPlan, random: Random) -> No
     pod = _some(trouble, random, spare=0)
     if pod is None:
         return
-    shadow = trouble.begin(f"the runtime of {pod.name} hangs", *LOADS, DEADLINE, "RuntimeStatus", "QueueFull", "RuntimeUnavailable", "Outlived")
+    shadow = trouble.begin(
+        f"the runtime of {pod.name} hangs", *LOADS, DEADLINE, "RuntimeStatus", "QueueFull", "RuntimeUnavailable", "Outlived"
+    )
     trouble.honest = False
     pod.runtime.hang(True)
     await asyncio.sleep(plan.lasts)

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from mesh.core.cache import Cache
 from mesh.core.copies import GRANTED, HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
 from mesh.core.ids import ModelId
-from mesh.core.policy import STORY_LINES
 from mesh.core.pod import Pod
+from mesh.core.policy import STORY_LINES
+from mesh.core.units import bytes_of
 from mesh.simulation import SimulatedPod, World
 
 MOVED = re.compile(r"(\w+) -> (\w+): ")
@@ -123,6 +124,7 @@ def quiet(world: World) -> Iterator[str]:
         yield from _held(pod)
     yield from _records(world)
     yield from _aliases(world)
+    yield from _bounds(world)
 
 
 def _at_rest(pod: SimulatedPod) -> Iterator[str]:
@@ -166,7 +168,7 @@ def _held(pod: SimulatedPod) -> Iterator[str]:
     for model in sorted(pod.runtime.held.keys() - counted):
         yield f"the runtime of {pod.name} holds {model}, which the pod does not count"
     for model in sorted(counted - pod.runtime.held.keys() - pod.runtime.lost):
-        yield f"{pod.name} counts {cache.copy(cache.current[model].id) if model in cache.current else model}, which its runtime does not hold"
+        yield f"{pod.name} counts {model}, which its runtime does not hold"
 
 
 def _records(world: World) -> Iterator[str]:
@@ -176,8 +178,29 @@ def _records(world: World) -> Iterator[str]:
         for pod in record.copies:
             if pod not in up:
                 yield f"the record of {model} names a copy on {pod}, which is not there"
-            elif up[pod].living.conductor.pod.copy(model) is None:
+            elif up[pod].living.conductor.pod.copy(ModelId(model)) is None:
                 yield f"the record of {model} names a copy on {pod}, which has none"
+
+
+def _bounds(world: World) -> Iterator[str]:
+    """Models have as many copies as users want, as far as there are pods with room for them."""
+    up = world.up()
+    bounds = up[0].living.conductor.pod.bounds
+    for model in bounds.bounded:
+        wanted, traits = bounds.of(model), world.models[model]
+        record = world.store.records["models"].get(model)
+        if record is None or traits.broken_on:
+            continue
+        roomy = [pod.name for pod in up if _room(pod) > 2 * max(traits.size, traits.predicted or 0) and pod.id not in record.copies]
+        if len(record.copies) < wanted.least and roomy:
+            yield f"{model} has {len(record.copies)} copies, {wanted.least} are wanted at least, and {', '.join(roomy)} have room"
+        if wanted.most and len(record.copies) > wanted.most:
+            yield f"{model} has {len(record.copies)} copies, and {wanted.most} are wanted at most"
+
+
+def _room(pod: SimulatedPod) -> int:
+    """Bytes that a pod has free."""
+    return bytes_of(pod.living.conductor.pod.cache.space.free)
 
 
 def _aliases(world: World) -> Iterator[str]:
