@@ -7,7 +7,7 @@ SOURCES := mesh runtime_adapters tests protos examples benchmarks
 # Two files of tests at a time: those that start servers mostly wait for them. `make test BESIDE=` runs one after the other.
 BESIDE ?= -n 2 --dist loadfile
 
-.PHONY: setup demo up test lint types layers proof docs environments unit conformance integration protocols clean help
+.PHONY: setup demo up test lint types layers proof docs environments unit simulation simulate conformance integration protocols clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -34,7 +34,7 @@ protocols: setup  ## generate mesh/protocols again
 	@$(BIN)/python protos/build.py
 
 test: setup  ## every check and every test; the first time it also makes the environments of model servers and stores
-	@$(MAKE) --no-print-directory lint types layers environments proof unit conformance integration
+	@$(MAKE) --no-print-directory lint types layers environments proof unit simulation conformance integration
 
 lint: setup  ## style
 	@$(BIN)/ruff check $(SOURCES)
@@ -59,6 +59,15 @@ conformance: environments  ## ModelMesh's behaviours, a real router against a sc
 
 integration: environments  ## real model servers, stores and clients
 	@$(BIN)/pytest -q $(BESIDE) tests/integration
+
+simulation: setup  ## meshes in simulated time under seeded faults: 300 small ones, a large one, and rules broken on purpose
+	@$(BIN)/pytest -q tests/simulation
+
+# SEEDS=n plays so many, FIRST=n begins there, SEED=n plays one alone and tells its latest events.
+SEEDS ?= 300
+FIRST ?= 0
+simulate: setup  ## the same with more seeds, e.g. SEEDS=10000, or one: SEED=17
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST))
 
 docs: setup  ## write the generated pages again
 	@$(BIN)/python -m tests.proof.settings_page
