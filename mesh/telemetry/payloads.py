@@ -85,6 +85,26 @@ class Processor(Protocol):
         ...
 
 
+class _Unusable:
+    """Stands for processors that could not be made: fails for every payload.
+
+    Args:
+        why: the reason.
+    """
+
+    name = "MM_PAYLOAD_PROCESSORS"
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def process(self, payload: Payload) -> None:
+        """As of `Processor`."""
+        raise RuntimeError(f"{payload.kind} of {payload.method}: {self._why}")
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
 class _Lines:
     """One line in the log about many happenings: the first at once, then their number at most once a minute."""
 
@@ -99,7 +119,15 @@ class _Lines:
 
 
 class _Worker:
-    """One thread and the payloads that wait for it, in order."""
+    """One thread and the payloads that wait for it, in order.
+
+    Args:
+        make: makes its processors.
+
+    Attributes:
+        wake: set when there is something new.
+        ending: nothing more is taken; the thread ends with the last one.
+    """
 
     def __init__(self, make: Callable[[], Sequence[Processor]]) -> None:
         self.waiting: deque[Payload] = deque()
@@ -170,7 +198,12 @@ class Payloads:
     # Threads
 
     def _run(self, worker: _Worker) -> None:
-        processors = worker.make()
+        try:
+            processors = worker.make()
+        except Exception as error:
+            # As with certificates that cannot be read; the pod serves all the same.
+            _log.error("no payload is processed: %s", error)
+            processors = [_Unusable(str(error))]
         while True:
             worker.wake.wait()
             worker.wake.clear()

@@ -233,6 +233,19 @@ async def test_a_failure_is_counted_and_the_next_processor_gets_the_payload(capl
     assert "payload processor kept: 1 failures, the last: bad payload" in caplog.text
 
 
+async def test_processors_that_cannot_be_made_are_told_and_fail_for_each_payload(caplog: pytest.LogCaptureFixture) -> None:
+    def make() -> list[Kept]:
+        raise OSError("no such certificates")
+
+    payloads = Payloads(make, threads=1, capacity=10)
+    call = payloads.call(METHOD, ())
+    call.about("m")
+    call.asked(b"1")
+    await payloads.end()
+    assert payloads.counts() == {"processed": 1, "failed": 1, "dropped": 0}
+    assert "no payload is processed: no such certificates" in caplog.text
+
+
 async def test_what_cannot_be_processed_in_time_at_the_end_is_told(caplog: pytest.LogCaptureFixture) -> None:
     kept = Kept()
     kept.gate.clear()
