@@ -148,6 +148,9 @@ def _blocks(document: dict[str, Any], found: Sequence[Retold]) -> Iterator[str]:
     names = {document["name"], (document.get("model") or {}).get("id")}
     own = [one for one in found if one.told["model"] in names or one.kind != "eviction"]
     latest = {one.kind: one for one in own if one.kind in titles}
+    if "refusal" in latest and latest["refusal"].at - latest.get("retry", latest["refusal"]).at in range(1000):
+        # What was refused in the end says why more fully than the tries before.
+        latest.pop("retry", None)
     for one in sorted(latest.values(), key=lambda one: one.at):
         yield ""
         yield f"{titles[one.kind](one)}  {one.line()}"

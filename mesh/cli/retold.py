@@ -13,8 +13,8 @@ from mesh.core.errors import Malformed
 from mesh.core.replay import evidence_from_json
 
 _HEADS = {"rpm": "REQ/MIN", "cache_age_s": "CACHE AGE", "weight_bytes": "SIZE", "unused_ms": "UNUSED FOR", "failed_at_ms": "FAILED AT"}
-_APART = frozenset({"labels", "zone", "version"})
-"""Figures that say nothing where all are alike."""
+_APART = frozenset({"zone", "version"})
+"""Figures that say nothing where all are alike. Labels are long: where they matter, the reason names them."""
 
 _SHOWN = 12
 """Candidates in a table; JSON has all that were kept."""
@@ -115,7 +115,7 @@ def clock(millis: int) -> str:
 
 def _table(candidates: Sequence[Candidate]) -> list[str]:
     keys = [key for key in dict.fromkeys(key for one in candidates for key in one.score) if _says_something(key, candidates)]
-    header = ["", *(_HEADS.get(key, key.upper()) for key in keys), "WHY NOT"]
+    header = ["  CANDIDATE", *(_HEADS.get(key, key.upper()) for key in keys), "WHY NOT"]
     rows = [
         [f"* {one.name}" if one.chosen else f"  {one.name}", *(_figure(key, one.score.get(key, "")) for key in keys), one.why]
         for one in candidates
@@ -125,6 +125,8 @@ def _table(candidates: Sequence[Candidate]) -> list[str]:
 
 def _says_something(key: str, candidates: Sequence[Candidate]) -> bool:
     """Whether a figure is worth a column: places are told apart by it, or it is what people look for first."""
+    if key == "labels":
+        return False
     values = [str(one.score.get(key, "")) for one in candidates if one.score]
     return len(set(values)) > 1 or (key not in _APART and values[0] not in ("", "0", "None", "False"))
 

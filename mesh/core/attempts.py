@@ -63,10 +63,11 @@ class Attempt:
         Raises:
             Malformed: something is missing or of another type.
         """
-        raw = from_json(cls, data)
+        found = from_json(cls, data)
+        raw: Any = found
         if not all(isinstance(entry, tuple) and len(entry) == 2 for entry in raw.copies):
             raise Malformed("copies of an attempt are pairs of a pod and a text")
-        return raw
+        return found
 
     @property
     def goes_on(self) -> bool:

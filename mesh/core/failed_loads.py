@@ -55,10 +55,11 @@ class FailedLoads:
         Raises:
             Malformed: something is missing or of another type.
         """
-        raw = from_json(cls, data)
+        found = from_json(cls, data)
+        raw: Any = found
         if not all(isinstance(entry, tuple) and len(entry) == 3 and isinstance(entry[1], int) for entry in raw.failed):
             raise Malformed("failures of a model are a pod, a time and a text each")
-        return raw
+        return found
 
     @property
     def counted(self) -> frozenset[str]:
@@ -95,7 +96,7 @@ class FailedLoads:
         said = ["the failure being forgotten: repair what the message names, then apply the document again"]
         free = self.free_at()
         if free > self.now:
-            said.append(f"time: from {-(-(free - self.now) // 1000)} s later on a call has it loaded again")
+            said.append(f"time: {-(-(free - self.now) // 1000)} s later a call has it loaded again")
         return said
 
     def inputs(self) -> dict[str, object]:

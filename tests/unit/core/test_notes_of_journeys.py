@@ -285,7 +285,7 @@ def test_a_model_that_failed_on_three_pods_is_refused_by_these_failures() -> Non
     assert same_again(noted)
     window = mesh.stage.pod.cache.policy.failure_counts
     assert noted.evidence is not None
-    assert noted.evidence.would_change()[1] == f"time: from {(window - 5_000) // 1000} s later on a call has it loaded again"
+    assert noted.evidence.would_change()[1] == f"time: {(window - 5_000) // 1000} s later a call has it loaded again"
     assert [one.name for one in noted.evidence.candidates()] == [C, B, A]
 
 
