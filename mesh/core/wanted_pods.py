@@ -287,6 +287,8 @@ def _why(after: Memory, needs: Sequence[Need], inputs: Inputs) -> str:
         return f"{needs[0].what}; waiting whether that lasts"
     if after.wanted > len(inputs.pods):
         return f"a pod more is to come: {needs[0].what}" if needs[0].pods >= after.wanted else "a pod more was wanted, and calm has to last"
+    if after.wanted < len(inputs.pods):
+        return f"{after.wanted} would do, and would have for {inputs.aims.calm // SECOND} s"
     if after.calm is not None:
         return f"one fewer may do; calm has to last {inputs.aims.calm // SECOND} s"
     return "enough, and not too many"

@@ -1,4 +1,4 @@
-"""A mesh whose number of pods follows what they want: calls that pile up bring a pod, calm takes it away, and every call is answered."""
+"""A mesh whose number of pods follows what they want: calls that pile up bring a pod, calm takes it away; who called what is recorded."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from mesh.local import environments
+from mesh.simulation import trace as traces
 from tests.integration.local.rig import BODY, EXAMPLES, Shell
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.mlserver, pytest.mark.timeout(400)]
 
+MODEL_ID = "sklearn-mnist__isvc-3c10c62d34"
 LONG = 150.0
 """Seconds for a pod to come or go, on a slow machine too."""
 
@@ -30,7 +32,7 @@ class Clients:
     def __init__(self, port: int) -> None:
         self.port, self.over = port, threading.Event()
         self.answers: list[str] = []
-        self._threads = [threading.Thread(target=self._call) for _ in range(6)]
+        self._threads = [threading.Thread(target=self._call) for _ in range(4)]
 
     @contextmanager
     def calling(self) -> Iterator[None]:
@@ -75,6 +77,14 @@ def test_load_brings_a_pod_and_its_end_takes_it_away(mlserver: Path, shell: Shel
         line = shell.ok("get", "pods").splitlines()[-1]
         assert line.startswith("mlserver-1.x: 2 there, ")
         assert " wanted (from 1 to 2): " in line
+        file = shell.folder / "calls.csv"
+        shell.ok("trace", "record", str(file), "--seconds", "3")
+    recorded = traces.read(file)
+    assert recorded.models.keys() == {MODEL_ID}
+    assert recorded.models[MODEL_ID].size
+    assert 0 < len(recorded.accesses) <= len(clients.answers)
+    replayed = shell.json("simulate", str(file), "--pods", "2")
+    assert (replayed["calls"], replayed["loads"] > 0, replayed["errors"]) == (len(recorded.accesses), True, 0)
     until(states("ready"), "one pod is enough again", within=LONG)
     assert clients.answers
     assert not [answer for answer in clients.answers if "'int64Contents': ['8']" not in answer]

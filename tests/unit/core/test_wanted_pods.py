@@ -120,6 +120,7 @@ def test_one_pod_fewer_after_a_long_calm_and_the_next_after_another() -> None:
     answer = mesh.for_(20 * SECOND)
     assert (answer.pods, mesh.answers[-2].reason) == (2, f"2 would have done for {CALM // SECOND} s")
     assert mesh.for_(CALM - 20 * SECOND).pods == 2
+    assert mesh.answers[-1].reason == f"2 would do, and would have for {CALM // SECOND} s"
     assert mesh.for_(40 * SECOND).pods == 1
     assert mesh.for_(2 * CALM).pods == 1, "a runtime without a pod serves nobody"
 
