@@ -182,27 +182,29 @@ async def test_a_pod_that_missed_a_deletion_does_not_bring_the_model_back_after_
         assert here.aliases[ALIAS].target == "b"
 
 
-async def test_a_backup_that_was_written_to_further_than_a_pod_had_seen_is_noticed_by_the_mark_of_the_pod_that_came_first(
+async def test_a_backup_that_was_written_to_further_than_a_pod_had_seen_is_known_by_the_mark_of_the_pod_that_came_first(
     own_etcd: Etcd, opener: Opener, service: str
 ) -> None:
     async with Way(own_etcd.port) as way:
         late, here = await opener(f"127.0.0.1:{way.port}"), await opener(own_etcd.address)
-        await here.change(create("old"))
+        await here.change(create("doomed"))
         backup = back_up(own_etcd)
+        await eventually(lambda: here.trouble is None and late.trouble is None)
+        await here.change(DeleteModel(ModelId("doomed")))
         await here.change(create("new"))
-        await eventually(lambda: ModelId("new") in late.models)
+        await eventually(lambda: set(late.models) == {"new"})
         way.shut()
-        seen = late._mirror.revision
-        await here.close()
+        seen, marker = late._mirror.revision, late._mirror.marker
         put_back(own_etcd, backup)
-        knowing = await opener(own_etcd.address)
-        assert knowing._mirror.revision <= seen
-        # Nobody told this pod that the etcd is an old one; it takes what there is for all there is, and brings it far.
-        await change_many(knowing, ["busy"], seen)
-        assert knowing._mirror.revision > seen
+        await eventually(lambda: set(stored(own_etcd, service)) == {"new"}, "the first pod put it right")
+        await change_many(here, ["busy"], seen)
+        assert here._mirror.revision > seen, "the revision tells nothing any more"
+        witness = Witness(late)
         way.reopen()
-        await eventually(lambda: ModelId("busy") in late.models)
-        assert await knowing.change(create("last")) is None
+        await eventually(lambda: set(late.models) == {"new", "busy"})
+        assert late._mirror.marker == here._mirror.marker != marker
+        assert None not in [record for _, record in witness.told]
+        assert set(stored(own_etcd, service)) == {"new", "busy"}
 
 
 async def test_the_same_backup_put_back_twice(own_etcd: Etcd, opener: Opener, service: str) -> None:
