@@ -84,6 +84,11 @@ bench: setup  ## what a hop through the router, a cold model and running loads c
 	@$(BIN)/python -m benchmarks.disturbance
 	@$(BIN)/python -m benchmarks.queueing
 	@$(BIN)/python -m benchmarks.scale
+	@$(BIN)/python -m benchmarks.scale --services 20000
+
+.PHONY: bench-million
+bench-million: setup  ## a router with a million services; etcd takes 2 GB of disk and 3 GB of memory for them
+	@$(BIN)/python -m benchmarks.scale --services 1000000
 
 clean:  ## remove everything that was built
 	rm -rf .venv .cache mesh/protocols tests/support/protocols .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist

@@ -1,7 +1,8 @@
 """What many models cost: three pods on one etcd that has so many, and more that come.
 
-`python -m benchmarks.scale [--models N ...] [--pods N] [--rate N] [--seconds N]`. The records are written to etcd directly, so that only
-the routers are measured. Of each number of models: what the start takes, and a router's memory afterwards; how late its event loop ran,
+`python -m benchmarks.scale [--models N ...] [--pods N] [--rate N] [--seconds N]`.
+With `--services N` something else: see `benchmarks/million.py`. The records are written to etcd directly, so that only the routers are
+measured. Of each number of models: what the start takes, and a router's memory afterwards; how late its event loop ran,
 by its own metric; what the lists of models take; what a router's CPU has to do for each model that is registered elsewhere; and what all
 that does to the calls of the one model that is loaded.
 """
@@ -22,6 +23,7 @@ import httpx
 from aetcd import rpc
 from rich.console import Console
 
+from benchmarks import million
 from benchmarks.load import Target, cpu, table
 from mesh.cli import get, output
 from mesh.cli.output import Format
@@ -286,7 +288,12 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=3)
     parser.add_argument("--rate", type=int, default=1000, help="models registered a second while the mesh runs")
     parser.add_argument("--seconds", type=float, default=4, help="for which they come")
+    parser.add_argument("--services", type=int, help="measure one router with so many services instead, models with an alias each")
+    parser.add_argument("--data", type=Path, help="where etcd keeps them for the next run; a temporary folder if it is not set")
     given = parser.parse_args()
+    if given.services:
+        print(million.report(given.services, given.data))
+        return
     print(f"{given.pods} pods on one etcd; then {given.rate} registrations a second for {given.seconds:g} s.", flush=True)
     print(shown(asyncio.run(run(given))))
 

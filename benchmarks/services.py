@@ -16,7 +16,7 @@ from mesh.manifests.predictor import SERVICE_OWNER, PredictorSpec
 from mesh.settings import Settings
 from mesh.store.etcd.configuration import parse
 from mesh.store.etcd.connection import Connection
-from mesh.store.etcd.layout import ALIASES, MODELS, Layout, encode
+from mesh.store.etcd.layout import ALIASES, MODELS, Layout, encode, end_of
 
 TYPES = 20
 """Formats of models; each may have labels of its own that a pod needs."""
@@ -86,6 +86,20 @@ class Services:
     async def touch(self, numbers: Iterable[int]) -> None:
         """Writes services again, with another time of their last use."""
         await self._write(numbers)
+
+    async def there(self) -> int:
+        """How many services etcd has."""
+        begin = self._layout.key(ALIASES, "")
+        answer, _ = await self._connection.call(
+            "Range", rpc.RangeRequest(key=begin, range_end=end_of(begin), count_only=True), within=PATIENCE
+        )
+        found: int = answer.count
+        return found
+
+    async def compact(self) -> None:
+        """Has etcd forget all versions but the latest ones."""
+        answer, _ = await self._connection.call("Range", rpc.RangeRequest(key=self._layout.marker))
+        await self._connection.call("Compact", rpc.CompactionRequest(revision=answer.header.revision))
 
     async def close(self) -> None:
         await self._connection.close()

@@ -19,10 +19,10 @@ from mesh.core.instances import InstanceRecord
 
 FEW = 24
 """A mesh with no more pods is looked at as a whole."""
-BEST = 8
+BEST = 4
 """Places that are looked at because they are the best of the kinds that a type prefers, and as many of all that may hold it; of each
 version of the router."""
-ROUND = 8
+ROUND = 4
 """Places that are looked at because it is their turn."""
 
 _Ranked = tuple[int | str, ...]
