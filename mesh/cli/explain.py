@@ -240,7 +240,7 @@ def _sent(name: str, placements: Sequence[Retold]) -> Iterator[str]:
 
 
 def _request_page(document: dict[str, Any], found: Sequence[Retold]) -> Iterator[str]:
-    models = dict.fromkeys(one.told["model"] for one in found if one.told["model"])
+    models = dict.fromkeys(one.told["model"] for one in found if one.told["model"] and one.kind != "eviction")
     pods = dict.fromkeys(one.pod for one in found)
     yield f"Request {document['name']}" + (f", for {', '.join(models)}" if models else "")
     yield f"{len(found)} decisions on {', '.join(pods)}; a call that finds its model serving needs none"

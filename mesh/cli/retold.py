@@ -64,7 +64,9 @@ class Retold:
 
     def candidates(self) -> Sequence[Candidate]:
         """What could have been chosen."""
-        return self.evidence.candidates() if self.evidence is not None else ()
+        if self.evidence is not None:
+            return self.evidence.candidates()
+        return [Candidate(**one) for one in self.told.get("candidates", ())]
 
     def document(self, *, verified: bool = False) -> dict[str, Any]:
         """As JSON, with what was worked out."""

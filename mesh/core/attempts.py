@@ -16,6 +16,9 @@ NAME = "attempt"
 
 GOES_ON, GIVES_UP = "looks further", "gives up"
 
+_TEXT = 300
+"""Letters of an error's text that are kept."""
+
 MOST_OVERLOADED = 2
 """Overloaded places after which a call is refused: a third would only add to what there is too much of (reference 2.6)."""
 
@@ -52,9 +55,9 @@ class Attempt:
         if isinstance(step, Forward):
             # A pod that knows no place for the model may not know of all.
             elsewhere = error.elsewhere or isinstance(error, Nowhere | NoRuntime)
-            return cls("forward", step.hop.dest, error.label, error.message, elsewhere, handed_on, overloaded)
+            return cls("forward", step.hop.dest, error.label, error.message[:_TEXT], elsewhere, handed_on, overloaded)
         what = "load" if isinstance(step, WaitFor) else "serve"
-        return cls(what, me, error.label, error.message, error.elsewhere, handed_on, overloaded)
+        return cls(what, me, error.label, error.message[:_TEXT], error.elsewhere, handed_on, overloaded)
 
     @classmethod
     def from_json(cls, data: Any) -> Attempt:

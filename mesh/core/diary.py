@@ -12,6 +12,9 @@ from mesh.core.placement_inputs import PlacementInputs
 from mesh.core.steps import Asker, Forward, Purpose, Refuse, Serve, Step, View
 from mesh.core.units import Millis
 
+LONGEST_REASON = 600
+"""Letters of a reason that are kept: what a model server says of a failure may be a page."""
+
 LONGEST_ID = 128
 """Letters of a request's id that count."""
 
@@ -67,7 +70,7 @@ class Diary:
         self._note(Kind.REFUSAL, now, error.label if grounds is None else grounds.again(), error.message, grounds)
 
     def _note(self, kind: Kind, now: Millis, outcome: str, reason: str, evidence: Evidence | None = None) -> None:
-        self._view.pod.cache.decisions.note(Decision(kind, self._model, now, outcome, reason, self.request, evidence))
+        self._view.pod.cache.decisions.note(Decision(kind, self._model, now, outcome, reason[:LONGEST_REASON], self.request, evidence))
 
 
 def _plain(text: str) -> str:

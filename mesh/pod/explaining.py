@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from itertools import chain, islice, takewhile
 from typing import Any, Protocol
 
@@ -25,6 +25,9 @@ EFFORT = 4_000
 
 FEW = 64
 """Candidates up to which it is tried here what would have changed a decision; who asks for the inputs can try it elsewhere."""
+
+SOON = 60_000
+"""ms within which an eviction for the model of a request counts as made for it: loads wait for their turn."""
 
 MATCHES = 8
 """Names told of each kind that begin as asked."""
@@ -103,7 +106,7 @@ class Explanations:
                 return self._pod(name, limit, inputs)
             case "request":
                 found = self._book.find(request=name)
-                return self._document(kind, name, found[-limit:], inputs) if found else None
+                return self._document(kind, name, [*found, *self._made_room(found)][-limit:], inputs) if found else None
             case _:
                 return None
 
@@ -130,7 +133,7 @@ class Explanations:
         about = self._book.find(model=name)
         if model is None and not about:
             return None
-        made_room = [one for one in self._book.find(kind=Kind.EVICTION) if _is_for(one, name)]
+        made_room = [one for one in self._book.find(kind=Kind.EVICTION) if _is_for(one, {name})]
         found = sorted([*about, *made_room], key=lambda one: one.at)[-limit:]
         return {**self._document("model", name, found, inputs), "model": model}
 
@@ -146,6 +149,12 @@ class Explanations:
         return {**document, "figures": self._facts.pod() if mine else None}
 
     # Parts
+
+    def _made_room(self, found: list[Decision]) -> list[Decision]:
+        """What had to go here for the models of a request, once it was decided where they are loaded."""
+        models, begun = {one.model for one in found}, found[0].at
+        evictions = self._book.find(kind=Kind.EVICTION)
+        return [one for one in evictions if _is_for(one, models) and 0 <= one.at - begun <= SOON]
 
     @property
     def _book(self) -> Decisions:
@@ -198,5 +207,6 @@ def _starting(names: Shelf | Listing, text: str, most: int) -> Iterable[str]:
     return islice(chain(first, takewhile(lambda name: name.startswith(text), names.after(text, most))), most)
 
 
-def _is_for(decision: Decision, model: str) -> bool:
-    return isinstance(decision.evidence, Eviction) and decision.evidence.for_model == model
+def _is_for(decision: Decision, models: Set[str]) -> bool:
+    """Whether a model was evicted to make room for one of some."""
+    return isinstance(decision.evidence, Eviction) and decision.evidence.for_model in models

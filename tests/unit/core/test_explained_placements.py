@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from mesh.core.constraints import Constraints
+from mesh.core.decisions import Decision, Kind
+from mesh.core.decisions import told as document
 from mesh.core.errors import Malformed
-from mesh.core.ids import PodId
+from mesh.core.ids import ModelId, PodId
 from mesh.core.placement import Place, Wish, rotation, turn_at
 from mesh.core.placement_evidence import SHOWN, PlacementEvidence
 from mesh.core.placement_inputs import PlacementInputs, placement_from_json
@@ -182,6 +183,8 @@ def test_an_old_choice_keeps_its_best_places_and_says_that_the_rest_is_gone() ->
     assert len(told) <= SHOWN + 2
     assert told[-1].why.startswith("why each lost is no longer kept")
     assert (light.would_change(), evidence_from_json(light.inputs())) == ((), None)
+    decision = Decision(Kind.PLACEMENT, ModelId("m"), Millis(1), light.again(), "why", evidence=light)
+    assert len(document(decision, candidates=False, inputs=True)["candidates"]) == len(told)
 
 
 def test_inputs_from_elsewhere_that_cannot_be_read_are_refused() -> None:

@@ -238,7 +238,7 @@ async def test_pods_and_requests_have_pages_of_their_own(address: str) -> None:
     pod = (await run(address, "there")).stdout
     assert "Of the last 1 placements that the pods remember, 0 went to it\n     1 did not: it is full, here is not" in pod
     request = (await run(address, "request-1")).stdout
-    assert request.startswith("Request request-1, for digits__isvc-1\n1 decisions on here;")
+    assert request.startswith("Request request-1, for digits__isvc-1\n2 decisions on here;")
     assert "`mesh explain digits__isvc-1` tells how the model is now" in request
 
 
