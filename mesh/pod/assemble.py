@@ -77,12 +77,15 @@ class LivingPod:
     admission: Admission
     membership: Membership
     tasks: Tasks = field(default_factory=Tasks)
+    early: Tasks = field(default_factory=Tasks)
+    """What ran before there was a pod."""
 
     async def stop(self) -> None:
         """Ends everything but calls, which the doors have seen out."""
         self.management.accept(False)
         await self.serving.stop()
         await self.tasks.stop()
+        await self.early.stop()
         await self.transitions.stop()
         await self.loads.stop()
         await self.peers.close()
@@ -107,12 +110,21 @@ async def start(settings: Settings, metrics: Metrics, surroundings: Surroundings
     if not settings.service_name:
         raise Malformed("MM_SERVICE_NAME is not set; it names the mesh that this pod belongs to")
     constraints, dataplane = Constraints.parse(settings.type_constraints), _dataplane(settings)
-    registry = await surroundings.registry(settings)
+    early = Tasks()
+    if metrics.options is not None:
+        # From now on, because nothing takes longer than to read a large registry.
+        early.begin(watch_lag(metrics), "measuring the lag of the event loop")
     try:
-        living = await _live_on(settings, metrics, surroundings, registry, constraints, dataplane)
+        registry = await surroundings.registry(settings)
+        try:
+            living = await _live_on(settings, metrics, surroundings, registry, constraints, dataplane)
+        except BaseException:
+            await registry.close()
+            raise
     except BaseException:
-        await registry.close()
+        await early.stop()
         raise
+    living.early = early
     return living
 
 
@@ -135,8 +147,6 @@ async def _live_on(
     living = _join(settings, metrics, surroundings, registry, runtime, pod, Targets(registry, dataplane))
     if watched:
         living.tasks.begin(health.watch(runtime.spi.channel, living.conductor.tell), "watching the runtime's health")
-    if metrics.options is not None:
-        living.tasks.begin(watch_lag(metrics), "measuring the lag of the event loop")
     log.info(
         "the runtime is ready",
         extra={

@@ -39,6 +39,9 @@ AGAIN = (1.0, 3.0)
 PORTION = 500
 """Models that are looked at, at a time; then others get their turn."""
 
+PORTION = 100
+"""Records that are looked at before others get their turn."""
+
 Hello = Callable[[str, float], Awaitable[Greeting]]
 """Asks who answers at `host:port`, so many seconds at most; a MeshError if nobody does."""
 
@@ -120,7 +123,9 @@ class Membership:
 
     async def _forget_former_life(self) -> None:
         me, now = self._conductor.pod.id, self._conductor.now()
-        for model, record in noted(self._registry.models):
+        for number, (model, record) in enumerate(noted(self._registry.models), 1):
+            if number % PORTION == 0:
+                await asyncio.sleep(0)
             if me in record.copies:
                 await self._registry.change(RemoveCopy(model, me, record.copies[me], record.last_used, now))
             if me in record.failed:

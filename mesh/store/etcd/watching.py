@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import heapq
 import logging
 import random
@@ -17,6 +18,7 @@ from aetcd import rpc
 from grpc import aio
 
 from mesh.core.errors import MeshError, StoreUnavailable
+from mesh.store.etcd import reading
 from mesh.store.etcd.comparing import Comparison
 from mesh.store.etcd.connection import OPERATION, Connection
 from mesh.store.etcd.layout import Layout, Raw, end_of
@@ -262,6 +264,9 @@ class Watcher:
             async with aclosing(pages(self._connection, self._layout.base, self._end)) as found:
                 async for page in found:
                     revision, self.cluster = page.revision, page.cluster
+                    if self._task is None and len(page.kvs) == reading.PAGE:
+                        # What was read stays. The collector would go through all of it again and again, for longer each time.
+                        gc.freeze()
                     for raws in comparison.compare(page):
                         self._take_portion(raws)
                         # A portion at a time, then others get their turn.
