@@ -67,9 +67,6 @@ class SimulatedStore:
         random: draws all delays.
         delay: seconds that a message to or from the store takes: least and most.
         lag: seconds after which a mirror shows a write: least and most.
-
-    Attributes:
-        away: nobody is answered.
     """
 
     def __init__(self, random: Random, delay: tuple[float, float] = (0.0005, 0.003), lag: tuple[float, float] = (0.001, 0.01)) -> None:
@@ -82,7 +79,12 @@ class SimulatedStore:
         """The same in order, with those told apart that say more than most."""
         self.registries: list[SimulatedRegistry] = []
         self.writes = 0
-        self.away = False
+        self._away = 0
+
+    @property
+    def away(self) -> bool:
+        """Whether nobody is answered."""
+        return self._away > 0
 
     # As operators and tests see it
 
@@ -94,14 +96,14 @@ class SimulatedStore:
                 self._keep(table, name, record)
 
     def leave(self) -> None:
-        """Answers nobody until `come_back`."""
-        self.away = True
+        """Answers nobody until `come_back`; of several that took it away the last one brings it back."""
+        self._away += 1
         for registry in self.registries:
             registry.reach()
 
     def come_back(self) -> None:
         """Answers again."""
-        self.away = False
+        self._away -= 1
         for registry in list(self.registries):
             registry.reach()
 
