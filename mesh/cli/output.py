@@ -105,7 +105,7 @@ def pairs(entries: Sequence[tuple[str, str]]) -> list[str]:
 def standing(model: Mapping[str, Any]) -> str:
     """How a model is, in words, from a router's facts about it."""
     said = model.get("status") or {}
-    since, retry_at = (Millis(said.get(part) or 0) for part in ("since_ms", "retry_at_ms"))
+    since, retry_at = Millis(said.get("since_ms") or 0), said.get("retry_at_ms")
     found = Standing(Word(model.get("status_word", Word.UNKNOWN.value)), since, retry_at, (said.get("why") or "").replace("\n", " "))
     return found.text(moment)
 

@@ -122,13 +122,13 @@ class Standing:
 
     Attributes:
         since: for which time it is resident or loading; 0 if it is neither.
-        retry_at: when a failing model is tried again; 0 if the next call does that at once, on another pod.
+        retry_at: when a failing model is tried again; 0 if the next call does that at once, on another pod; None if that is not known.
         why: of one that fails.
     """
 
     word: Word
     since: Millis = Millis(0)
-    retry_at: Millis = Millis(0)
+    retry_at: Millis | None = None
     why: str = ""
 
     def text(self, moment: Callable[[Millis], str]) -> str:
@@ -140,8 +140,10 @@ class Standing:
                 return "not resident, will load on demand"
             case Word.FAILING if self.retry_at:
                 return f"failing, retry at {moment(self.retry_at)}: {self.why}"
-            case Word.FAILING:
+            case Word.FAILING if self.retry_at is not None:
                 return f"failing, retry with the next call: {self.why}"
+            case Word.FAILING:
+                return f"failing: {self.why}"
             case Word.FAILED:
                 return f"failing for good: {self.why}"
             case _:

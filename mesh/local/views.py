@@ -151,7 +151,7 @@ def _standing(known: Service) -> dict[str, Any]:
     else:
         failed = tuple((copy.pod, copy.at, "") for copy in status.copies if copy.state is ModelState.LOADING_FAILED)
         found = standing(status, FailedLoads(failed, (), Millis(0), Millis(0)))
-    told = {"since_ms": found.since or None, "retry_at_ms": found.retry_at or None, "why": found.why or None}
+    told = {"since_ms": found.since or None, "retry_at_ms": None, "why": found.why or None}
     return {"status_word": found.word.value, "status": told}
 
 

@@ -174,7 +174,7 @@ class Facts:
             "key": record.info.key,
             "state": status.state.name,
             "status_word": stands.word.value,
-            "status": {"since_ms": stands.since or None, "retry_at_ms": stands.retry_at or None, "why": stands.why or None},
+            "status": {"since_ms": stands.since or None, "retry_at_ms": stands.retry_at, "why": stands.why or None},
             "errors": list(status.errors),
             "copies": [self._copy(each) for each in (copy, leaving) if each is not None] + self._copies_elsewhere(record),
             "failures": failures,

@@ -1,0 +1,45 @@
+"""The word for how a service is, from what the router last told of it: `mesh get isvc -o wide` shows it for thousands without asking again."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesh.cli import output
+from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.reconciliation import Registration
+from mesh.core.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus
+from mesh.core.units import Millis
+from mesh.local.controller import Service
+from mesh.local.views import _standing
+
+A = PodId("a")
+
+
+def said(status: ModelStatus | None, refusal: str = "") -> str:
+    """What a user reads."""
+    wanted = Registration(AliasId("s"), "owner", ModelId("m"), "type", "path", "key")
+    seen = AliasStatus(AliasState.DEFINED, ModelId("m"), ModelId("m"), active_status=status)
+    return output.standing(_standing(Service(wanted, seen=seen, refusal=refusal)))
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (ModelStatus(ModelState.LOADED, (), (CopyStatus(A, ModelState.LOADED, Millis(5)),)), "resident"),
+        (ModelStatus(ModelState.NOT_LOADED), "not resident, will load on demand"),
+        (
+            ModelStatus(ModelState.LOADING_FAILED, ("no such\nfile",), (CopyStatus(A, ModelState.LOADING_FAILED, Millis(5)),)),
+            "failing: no such file",
+        ),
+        (ModelStatus(ModelState.LOADING_FAILED, ("no pod has the labels",)), "failing for good: no pod has the labels"),
+        (None, "unknown"),
+    ],
+)
+def test_it_tells_what_will_load_from_what_fails(status: ModelStatus | None, text: str) -> None:
+    assert said(status) == text
+
+
+def test_a_service_that_is_loading_says_since_when_and_a_refused_one_why() -> None:
+    loading = ModelStatus(ModelState.LOADING, (), (CopyStatus(A, ModelState.LOADING, Millis(1_700_000_000_000)),))
+    assert said(loading).startswith("loading since 2023-11-1")
+    assert said(None, "the alias belongs to another owner") == "failing for good: the alias belongs to another owner"
