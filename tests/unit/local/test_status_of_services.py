@@ -1,4 +1,4 @@
-"""The word for how a service is, from what the router last told of it: `mesh get isvc -o wide` shows it for thousands without asking again."""
+"""The word for how a service is, from what the router last told of it: `mesh get isvc -o wide` shows it for thousands at once."""
 
 from __future__ import annotations
 
