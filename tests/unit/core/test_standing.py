@@ -54,6 +54,10 @@ def test_one_that_failed_says_when_it_is_tried_again_and_why_it_failed() -> None
     assert said(stands(ModelState.LOADING_FAILED, until=120_000)) == "failing, retry at <120000>: a load failed"
 
 
+def test_where_the_time_of_the_next_try_is_not_known_none_is_told() -> None:
+    assert said(Standing(Word.FAILING, why="no such file")) == "failing: no such file"
+
+
 def test_one_that_no_pod_can_hold_fails_for_good() -> None:
     assert said(stands(ModelState.LOADING_FAILED, errors=("no pod has the labels",))) == "failing for good: no pod has the labels"
     assert said(stands(ModelState.LOADING_FAILED)) == "failing for good: it cannot be loaded"
