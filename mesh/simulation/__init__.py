@@ -1,7 +1,8 @@
 """A mesh of simulated pods: `mesh.pod` and `mesh.core` unchanged, on an event loop whose time jumps to the next timer.
 
-Simulated are the store (`store.py`), the runtimes (`runtime.py`), the network (`network.py`), the clocks (`pod.py`) and time itself
-(`loop.py`); `world.py` puts them together. What a pod stands in is handed to it by `mesh.pod.surroundings`; it cannot tell the difference.
+Simulated are the store (`store.py`, `registry.py`), the runtimes (`runtime.py`), the network (`network.py`), the clocks (`pod.py`) and
+time itself (`loop.py`); `world.py` puts them together. What a pod stands in is handed to it by `mesh.pod.surroundings`; it cannot tell the
+difference.
 
     from mesh.simulation import ModelTraits, RuntimeTraits, World
 
@@ -22,8 +23,9 @@ told of each instruction a pod carries out (`LoadModel`, `NoteEviction`, ...); `
 not kept, for traces of millions. One world per process at a time: it seeds the module `random`, which pods draw from.
 """
 
+from mesh.simulation.calls import Called
 from mesh.simulation.pod import SimulatedPod
 from mesh.simulation.runtime import ModelTraits, RuntimeTraits
-from mesh.simulation.world import Called, World
+from mesh.simulation.world import World
 
 __all__ = ["Called", "ModelTraits", "RuntimeTraits", "SimulatedPod", "World"]

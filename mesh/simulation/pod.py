@@ -19,8 +19,8 @@ from mesh.settings import Settings
 from mesh.simulation.channels import SimulatedChannel
 from mesh.simulation.loop import Process
 from mesh.simulation.network import Network
+from mesh.simulation.registry import SimulatedRegistry
 from mesh.simulation.runtime import SimulatedRuntime
-from mesh.simulation.store import SimulatedRegistry
 from mesh.telemetry.metrics import Metrics
 from mesh.wire.call import Answer, Call, Metadata, RuntimeStatus, Target
 from mesh.wire.hops import error_trailers, hop_of, load_trailers, pod_trailers, without_hop

@@ -13,11 +13,12 @@ from typing import Any
 
 from mesh.core.errors import MeshError
 from mesh.core.instructions import Instruction, LoadModel, NoteEviction
+from mesh.simulation.calls import Called
 from mesh.simulation.pod import SimulatedPod
 from mesh.simulation.report import Moment, Report
 from mesh.simulation.runtime import ModelTraits, RuntimeTraits
 from mesh.simulation.trace import Trace
-from mesh.simulation.world import KIND, Called, World
+from mesh.simulation.world import KIND, World
 
 PARTS = 60
 """Moments of a report."""

@@ -9,7 +9,6 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mesh.core.aliases import SetAlias
@@ -19,9 +18,12 @@ from mesh.core.instructions import Instruction, LoadModel, NoteEviction
 from mesh.core.records import NO_BOUNDS, AliasRecord, Bounds, ModelInfo, ModelRecord
 from mesh.core.units import Millis
 from mesh.settings import Settings
+from mesh.simulation.calls import Called
+from mesh.simulation.complaints import Errors
 from mesh.simulation.loop import NEUTRAL, Process, SimulatedLoop, later
 from mesh.simulation.network import Network
 from mesh.simulation.pod import EPOCH, SimulatedClock, SimulatedPod
+from mesh.simulation.registry import SimulatedRegistry
 from mesh.simulation.runtime import REQUEST, ModelTraits, RuntimeTraits, SimulatedRuntime
 from mesh.simulation.store import SimulatedStore
 from mesh.wire.call import Answer, Call, Metadata, RuntimeStatus, Target, first
@@ -31,42 +33,6 @@ T = TypeVar("T")
 METHOD = "inference.GRPCInferenceService/ModelInfer"
 KIND = "simulated"
 """The type of all models that are given no other."""
-
-
-@dataclass
-class Called:
-    """One call of a client.
-
-    Attributes:
-        number: of the call, from 0.
-        name: of the model or alias.
-        entry: the pod where it came in.
-        begun, ended: seconds of simulated time; `ended` is None while it runs.
-        model: that answered; empty without an answer.
-        server: the pod whose runtime answered; empty without an answer.
-        error: why there is no answer; a RuntimeStatus or a MeshError.
-        executed: pods whose runtime carried it out, in order; more than one only if something broke in between.
-        broken: why the network or a runtime may have lost an answer of it.
-        cold: whether no copy served when it began.
-        deadline: seconds that it was given.
-    """
-
-    number: int
-    name: str
-    entry: str
-    begun: float
-    deadline: float | None
-    cold: bool
-    ended: float | None = None
-    model: str = ""
-    error: Exception | None = None
-    executed: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-
-    @property
-    def server(self) -> str:
-        """The pod whose runtime answered."""
-        return self.executed[-1] if self.model else ""
 
 
 class World:
@@ -121,7 +87,7 @@ class World:
             StuckError: nothing can happen any more, or time stands still.
         """
         random.seed(self.seed)
-        said = _Errors(self.complain)
+        said = Errors(self.complain)
         root = logging.getLogger("mesh")
         level, root_propagates = root.level, root.propagate
         root.addHandler(said)
@@ -198,7 +164,7 @@ class World:
             lambda metadata, model: self._executed(name, metadata, model),
         )
         # The store follows a pod from when that joins; made here, because a registry belongs to its process.
-        registry = self.store.registry(process)
+        registry = SimulatedRegistry(self.store, process)
         pod = SimulatedPod(name, process, SimulatedClock(skew, drift), model_server, registry, self.network, self._lives[name])
         self._lives[name] += 1
         self.network.welcome(process)
@@ -385,18 +351,6 @@ class World:
 
     def _own_random(self) -> random.Random:
         return random.Random(self.random.random())
-
-
-class _Errors(logging.Handler):
-    """Errors in the log are bugs, or lost records: complaints in any case."""
-
-    def __init__(self, complain: Callable[[str], object]) -> None:
-        super().__init__(logging.ERROR)
-        self._complain = complain
-
-    def emit(self, record: logging.LogRecord) -> None:
-        why = f": {record.exc_info[1]!r}" if record.exc_info else ""
-        self._complain(f"logged as an error: {record.getMessage()}{why}")
 
 
 def _pass_on(done: asyncio.Task[T], future: asyncio.Future[T]) -> None:
