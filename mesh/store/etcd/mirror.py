@@ -98,6 +98,11 @@ class Mirror:
             for ident, revision in table.revisions(_text(first), None if last is None else _text(last)):
                 yield prefix + ident.encode(), revision
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing is known."""
+        return not (self.owed or self._ahead or len(self.deletions) or any(map(len, self.tables.values())))
+
     def may_load(self, key: bytes) -> bool:
         """Whether nothing but the record itself concerns what is to be shown under a key."""
         return key not in self.owed and key not in self._ahead and self.deletions.of(key) is None
