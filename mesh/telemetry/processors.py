@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-import httpx
-
 from mesh.telemetry.cloudevents import headers_of
 from mesh.telemetry.payloads import Headers, Payload, Processor
 
@@ -56,6 +54,8 @@ class Remote:
     """
 
     def __init__(self, name: str, uri: str, write: Callable[[Payload], tuple[dict[str, str], bytes | Iterator[bytes]]]) -> None:
+        import httpx
+
         self.name, self._uri, self._write = name, uri, write
         self._client = httpx.Client(timeout=TIMEOUT)
 
@@ -138,6 +138,8 @@ def read_processors(text: str, source: str) -> Callable[[], Sequence[Processor]]
 
 
 def _maker(uri: str, source: str) -> Callable[[], Processor] | None:
+    import httpx  # slow to import, and few pods post payloads
+
     try:
         parts = urlsplit(uri)
         cloud, _, scheme = parts.scheme.rpartition("+")
