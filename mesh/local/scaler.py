@@ -17,6 +17,9 @@ Json = dict[str, Any]
 PERIOD = 2.0
 """Seconds between two looks at what is wanted, which changes every few seconds at most."""
 
+AGAIN = 60.0
+"""Seconds after which a pod is tried again that the file system did not allow: so often it may be told."""
+
 
 class Scaler:
     """Keeps the number of pods between `options.pods` and `options.most_pods`.
@@ -51,7 +54,8 @@ class Scaler:
         try:
             added = await self._fleet.add(self._plan())
         except (OSError, MeshError) as error:
-            self._say("mesh", f"a pod more is wanted and cannot be started: {error}")
+            self._say("mesh", f"a pod more is wanted and cannot be started, which is tried again in {AGAIN:g} s: {error}")
+            await asyncio.sleep(AGAIN)
             return
         self._say("mesh", f"{added.name} is added, {self._count()}: {reason}")
         for _ in range(int(PATIENCE / READY_POLL)):
