@@ -83,7 +83,7 @@ def test_a_thousand_equal_pods_all_have_their_turn() -> None:
 
 
 def test_who_is_not_wanted_leaves_or_cannot_be_called_is_not_looked_at() -> None:
-    ready = [a_place(f"pod-{number}") for number in range(9)]
+    ready = [a_place(f"pod-{number}") for number in range(BEST + 1)]
     others = [a_place("leaves", shutting_down=True), a_place("foreign", endpoint="")]
     places = index(ready + others)
     assert set(places.worth("any", TYPES, {PodId("pod-0")}, 0)) == {one.pod for one in ready[1:]}

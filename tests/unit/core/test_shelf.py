@@ -48,7 +48,9 @@ def test_it_equals_a_dictionary(changes: list[tuple[str, str, int]], mark: str, 
         assert [entry.name for entry in shelf.entries(mark, end)] == [name for name in sorted(plain) if mark <= name < end]
         assert (mark in shelf) == (mark in plain)
         assert shelf.find(mark) == (Entry(mark, *plain[mark]) if mark in plain else None)
+        then = shelf.revisions()
         shelf.forget_revisions()
+        assert all(then.of(name) == plain.get(name, (None, 0))[1] for name in {mark, end, *plain})
         assert {entry.name: (entry.value, entry.revision) for entry in shelf.entries()} == {name: (plain[name][0], 0) for name in plain}
     finally:
         module.LEAF = LEAF
