@@ -29,6 +29,7 @@ from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.instructions import Outcome
 from mesh.core.journey import Journey
+from mesh.core.places import FEW
 from mesh.core.records import ModelRecord
 from mesh.core.steps import Forward, Purpose, Refuse, Serve, Step, View, WaitFor
 from mesh.core.units import Millis, Units
@@ -664,3 +665,16 @@ def test_what_the_sender_tried_is_not_tried_again() -> None:
     mesh = Mesh(A, B)
     mesh.has(copies={B: EARLY}, ready={B: LATE})
     assert isinstance(mesh.next(mesh.journey(asked(Kind.LOAD, tried=frozenset({(B, EARLY)})))), WaitFor)
+
+
+def test_in_a_large_mesh_a_cold_model_goes_to_one_of_the_best_and_to_others_if_these_do_not_answer() -> None:
+    mesh = Mesh(*(PodId(f"pod-{number:02}") for number in range(FEW + 10)))
+    best = PodId("pod-07")
+    mesh.stage.pod.pods.instance_changed(best, mesh.figures("best:1").with_(capacity=Units(9_000_000)))
+    assert forwarded(mesh.next(mesh.journey(Purpose(avoid=frozenset({HERE}))))) == (Kind.LOAD, best)
+    mesh.stage.pod.pods.forget(M)
+    for number in range(FEW + 10):
+        mesh.stage.pod.pods.fails(PodId(f"pod-{number:02}"))
+    kind, pod = forwarded(mesh.next(mesh.journey(Purpose(avoid=frozenset({HERE, best})))))
+    assert kind is Kind.LOAD
+    assert pod != best
