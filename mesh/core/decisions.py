@@ -198,8 +198,8 @@ class Decisions:
 
 
 def _size(evidence: object) -> int:
-    # To ask whether it is `Heavy` takes as long as to choose among ten pods.
-    size: int = getattr(evidence, "size", 0)
+    # To ask whether it is `Heavy` takes as long as to choose among ten pods. Other evidence may have a size of its own: of a model, say.
+    size: int = getattr(evidence, "size", 0) if hasattr(evidence, "light") else 0
     return size
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mesh.core.decisions import Candidate, Decision, Decisions, Evidence, Kind, size_of, told
 from mesh.core.ids import ModelId
-from mesh.core.units import Millis
+from mesh.core.proactive import Early
+from mesh.core.units import Millis, Units
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,15 @@ def test_evidence_of_the_oldest_becomes_light_when_all_holds_too_much() -> None:
     book.note(a_decision(9, size=100))
     assert book.held == 100, "the latest is kept whole, however large"
     assert [told(one, inputs=True)["inputs"]["size"] for one in book.find(model="m")] == [0, 0, 0, 0, 100]
+
+
+def test_a_size_of_a_model_in_evidence_is_not_what_the_evidence_takes() -> None:
+    early = Early(ModelId("m"), Millis(1), 0, 5, 5, Millis(9), Units(12_800))
+    book = Decisions(room=10)
+    for at in range(2):
+        book.note(replace(a_decision(at), evidence=early))
+    assert book.held == 0
+    assert [one.evidence for one in book] == [early, early]
 
 
 def test_a_decision_is_told_with_its_candidates_and_with_its_inputs_if_asked() -> None:
