@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import traceback
 import zlib
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -290,7 +291,9 @@ class World:
             self.counts["errors"] += 1
         except Exception as error:
             called.error = error
-            self.complain(f"call {number} of {name} at {at.name} broke: {type(error).__name__}: {error}")
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            told = f"{type(error).__name__}: {error} in {where.name}, {where.filename}:{where.lineno}"
+            self.complain(f"call {number} of {name} at {at.name} broke: {told}")
         called.ended = self.now
         del self.running[number]
         said = called.model or f"{type(called.error).__name__}: {called.error}"
