@@ -101,7 +101,7 @@ def test_evidence_of_the_oldest_becomes_light_when_all_holds_too_much() -> None:
 
 
 def test_a_size_of_a_model_in_evidence_is_not_what_the_evidence_takes() -> None:
-    early = Early(ModelId("m"), Millis(1), 0, 5, 5, Millis(9), Units(12_800))
+    early = Early(ModelId("m"), Millis(1), rank=0, free=5, total=5, lru_time=Millis(9), size=Units(12_800), now=Millis(10))
     book = Decisions(room=10)
     for at in range(2):
         book.note(replace(a_decision(at), evidence=early))
