@@ -74,6 +74,7 @@ class SimulatedPod:
     waiting: dict[asyncio.Future[Any], None] = field(default_factory=dict)
     """Who waits for it outside of the mesh."""
     _living: LivingPod | None = None
+    _open: bool = False
 
     @property
     def id(self) -> PodId:
@@ -88,7 +89,7 @@ class SimulatedPod:
     @property
     def up(self) -> bool:
         """Whether it takes calls of clients."""
-        return self.alive and self._living is not None and not self.leaving
+        return self.alive and self._open and not self.leaving
 
     @property
     def living(self) -> LivingPod:
@@ -113,6 +114,7 @@ class SimulatedPod:
         await living.membership.check_identity(living.peers.greet)
         await living.membership.join(where)
         living.management.accept(True)
+        self._open = True
 
     async def stop(self) -> None:
         """Ends as a router that is asked to."""

@@ -44,8 +44,8 @@ class Trouble:
     shadows: list[Shadow] = field(default_factory=list)
     honest: bool = True
     """Whether runtimes did, so far, what they were told."""
-    blamed: set[str] = field(default_factory=set)
-    """Models that are expected to fail."""
+    replaced: list[SimulatedPod] = field(default_factory=list)
+    """Pods that have come back; one that was killed while it ended comes back once."""
 
     def begin(self, what: str, *errors: str, entry: str = "", model: str = "") -> Shadow:
         """Something goes wrong from now on."""
@@ -88,8 +88,9 @@ def _some(trouble: Trouble, random: Random, spare: int = 3) -> SimulatedPod | No
 
 async def _return(trouble: Trouble, pod: SimulatedPod, random: Random) -> None:
     """Most pods come back, under their name or another."""
-    if random.random() < 0.3:
+    if random.random() < 0.3 or any(pod is other for other in trouble.replaced):
         return
+    trouble.replaced.append(pod)
     plan = trouble.plans[pod.name]
     await asyncio.sleep(random.choice([0.5, 5, 30]))
     name = pod.name if random.random() < 0.7 else f"{pod.name}-{random.randrange(10_000)}"
