@@ -66,6 +66,8 @@ class SimulatedRegistry:
         self._own: dict[Key, Any] = {}
         self._alive = True
         """The lease."""
+        self._sure = True
+        """Whether the lease cannot have run out for all that the pod knows."""
         self._expiry: asyncio.TimerHandle | None = None
         self._reached = asyncio.Event()
         self._closed = False
@@ -215,6 +217,8 @@ class SimulatedRegistry:
         if self._reachable():
             self._reached.set()
             self.trouble = None
+            self._sure = True
+            self._look()
             if self._expiry is not None:
                 self._expiry.cancel()
                 self._expiry = None
@@ -233,7 +237,8 @@ class SimulatedRegistry:
 
     def _expire(self) -> None:
         """A store that is away itself lets no lease run out, but starts them anew."""
-        self._expiry = None
+        self._expiry, self._sure = None, False
+        self._look()
         if self._store.away:
             self._expiry = later(TTL, self._expire)
             return
@@ -246,12 +251,18 @@ class SimulatedRegistry:
         self._alive = True
         for key in self._own:
             self._write_own(key)
+        self._look()
 
     def _reachable(self) -> bool:
         return not (self._store.away or self.cut_off)
 
     def _certain(self) -> bool:
-        return self._alive and not self._closed and self._reachable()
+        return self._alive and self._sure and not self._closed
+
+    def _look(self) -> None:
+        """Has a change of who leads told, in the pod's own process."""
+        if not self._closed:
+            asyncio.get_running_loop().call_soon(self._election.look, context=self._process.context)
 
     # Following the store
 
