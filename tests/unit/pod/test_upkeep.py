@@ -41,13 +41,13 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Site:
-    """A bench whose pod leads and sees what the registry shows, as a router's does."""
+    """A bench whose pod leads and sees what the registry shows, as a router's does. Its clock shows `later` milliseconds after the start."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench, self.registry = bench, bench.registry
         self.later = 0
-        bench.conductor.now = lambda: Millis(real() + self.later)  # type: ignore[method-assign]
-        real = type(bench.conductor).now.__get__(bench.conductor)
+        start = bench.conductor.now()
+        bench.conductor.now = lambda: Millis(start + self.later)  # type: ignore[method-assign]
         pod = bench.pod
         pod.models = self.registry.models
 
