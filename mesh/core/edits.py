@@ -296,34 +296,6 @@ class ClearFailure:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreModel:
-    """A reset of the store lost the model; its record is as this pod knew it."""
-
-    model: ModelId
-    record: ModelRecord
-
-    def apply(self, records: Transaction) -> MeshError | None:
-        """Without effect if somebody registered it again."""
-        if records.model(self.model) is None:
-            records.put_model(self.model, self.record)
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreAlias:
-    """A reset of the store lost the alias; its record is as this pod knew it."""
-
-    alias: AliasId
-    record: AliasRecord
-
-    def apply(self, records: Transaction) -> MeshError | None:
-        """Without effect if somebody set it again."""
-        if records.alias(self.alias) is None:
-            records.put_alias(self.alias, self.record)
-        return None
-
-
 def _without_failure(record: ModelRecord, pod: PodId) -> ModelRecord:
     if pod not in record.failed and pod not in record.failures:
         return record

@@ -1,23 +1,21 @@
-"""This pod's part in the registry: it cleans up after its former life, tells others how it is, restores what a reset lost."""
+"""This pod's part in the registry: it cleans up after its former life and tells others how it is."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from mesh.core.busyness import Busyness
-from mesh.core.edits import ClearFailure, Edit, RemoveCopy, RestoreAlias, RestoreModel
+from mesh.core.edits import ClearFailure, RemoveCopy
 from mesh.core.errors import Conflict, MeshError, StoreUnavailable
 from mesh.core.events import RecordDiffers
-from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.ids import PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.instructions import Instruction
 from mesh.core.publishing import PERIOD, due, least_space
-from mesh.core.records import AliasRecord, ModelRecord
 from mesh.core.units import Millis
 from mesh.core.wanted_pods import Use
 from mesh.pod.build_version import build_version
@@ -34,10 +32,7 @@ HELLO = 5.0
 """Seconds in which a pod of the same id has to answer to count as alive (reference 9.2)."""
 
 AGAIN = (1.0, 3.0)
-"""Seconds until a store that did not take what it had lost is asked again; drawn, because all pods restore at once."""
-
-PORTION = 500
-"""Models that are looked at, at a time; then others get their turn."""
+"""Seconds between looks whether a store that was away at the start answers; drawn, because all pods look at once."""
 
 PORTION = 100
 """Records that are looked at before others get their turn."""
@@ -71,7 +66,6 @@ class Membership:
         self._at = Millis(0)
         self._news = asyncio.Event()
         self._tasks = Tasks()
-        registry.listen_to_losses(self._lost)
 
     async def check_identity(self, hello: Hello) -> None:
         """Makes sure that no living pod has this pod's id.
@@ -209,29 +203,3 @@ class Membership:
             self._news.set()
         elif record.start_time != self.identity.start_time:
             log.error("another pod has written its record under the id of this one; end one of them", extra={"endpoint": record.endpoint})
-
-    # A reset of the registry
-
-    def _lost(self, models: Mapping[ModelId, ModelRecord], aliases: Mapping[AliasId, AliasRecord]) -> None:
-        lost = {"models": len(models), "aliases": len(aliases)}
-        if self._registry.read_only:
-            log.warning("the registry was reset; what it lost is not written again while it is read-only", extra=lost)
-            return
-        log.warning("the registry was reset; what it lost is written again", extra=lost)
-        self._tasks.begin(self._restore(dict(models), dict(aliases)), "writing again what a reset of the registry lost")
-
-    async def _restore(self, models: Mapping[ModelId, ModelRecord], aliases: Mapping[AliasId, AliasRecord]) -> None:
-        edits: deque[Edit] = deque(RestoreModel(model, record) for model, record in models.items())
-        edits.extend(RestoreAlias(alias, record) for alias, record in aliases.items())
-        while edits:
-            try:
-                refusal = await self._registry.change(edits[0])
-            except StoreUnavailable as error:
-                # Nobody else may know of these any more; one that the store never takes holds up no other.
-                log.warning("what a reset of the registry lost is not written yet", extra={"left": len(edits), "cause": error.message})
-                edits.rotate(-1)
-                await asyncio.sleep(random.uniform(*AGAIN))
-                continue
-            if refusal is not None:
-                log.error("not restored after a reset of the registry", extra={"edit": repr(edits[0]), "cause": refusal.message})
-            edits.popleft()

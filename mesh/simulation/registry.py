@@ -18,7 +18,7 @@ from mesh.simulation.loop import Process, later
 from mesh.simulation.mirror import Mirror
 from mesh.simulation.store import ALIASES, CANDIDATES, INSTANCES, MODELS, NOTHING, PARAMETERS, TABLES, TTL, Cell, Key, SimulatedStore
 from mesh.store.election import Candidacy, Election
-from mesh.store.registry import AliasListener, InstanceListener, LeadershipListener, LossListener, ModelListener, ParameterListener, Trouble
+from mesh.store.registry import AliasListener, InstanceListener, LeadershipListener, ModelListener, ParameterListener, Trouble
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ OPERATION, KNOWN = 3.5, 0.5
 """Seconds that a read or write may take: of a store that answered before, and of one that is known to be away."""
 MOST_TRIES = 100
 """Conflicts of one change after which it is given up."""
+RESEED = 0.2
+"""Seconds at most until what a reset lost is written again (`mesh.store.etcd.reseeding`)."""
 
 
 class _News(NamedTuple):
@@ -58,7 +60,6 @@ class SimulatedRegistry:
         self._store, self._process = store, process
         self._mirrors = {table: Mirror(store.records[table], store.order[table]) for table in TABLES}
         self._listeners: dict[str, list[Callable[[Any, Any], None]]] = {table: [] for table in TABLES}
-        self._losses: list[LossListener] = []
         self._news: deque[_News] = deque()
         self._next: asyncio.TimerHandle | None = None
         self._election = Election(self._mirrors[CANDIDATES], lambda _: self._certain())
@@ -125,10 +126,6 @@ class SimulatedRegistry:
     def listen_to_leadership(self, listener: LeadershipListener) -> None:
         """Has told when this pod begins or ceases to lead."""
         self._election.listen(listener)
-
-    def listen_to_losses(self, listener: LossListener) -> None:
-        """Has told what a reset of the store lost."""
-        self._losses.append(listener)
 
     # Writing
 
@@ -310,29 +307,36 @@ class SimulatedRegistry:
             else:
                 del late[name]
         if news.lost:
-            self._tell_losses(news, before)
+            self._tell_reset(news, before)
             return
         for (table, name), cell in news.changes:
             for listener in self._listeners[table]:
                 _call(listener, name, cell.record)
 
-    def _tell_losses(self, news: _News, before: Mapping[Key, Any]) -> None:
-        """As after a reset of etcd: what models and aliases went is told as lost, all else as changed."""
-        models: dict[ModelId, ModelRecord] = {}
-        aliases: dict[AliasId, AliasRecord] = {}
+    def _tell_reset(self, news: _News, before: Mapping[Key, Any]) -> None:
+        """As after a reset of etcd: models and aliases that went are written again, all else is told as changed."""
+        lost: dict[Key, Any] = {}
         for key, cell in news.changes:
             table, name = key
-            was = before[key]
-            if cell is not NOTHING or table not in (MODELS, ALIASES):
-                if was != cell.record:
-                    for listener in self._listeners[table]:
-                        _call(listener, name, cell.record)
-            elif was is not None and table == MODELS:
-                models[ModelId(name)] = was
-            elif was is not None:
-                aliases[AliasId(name)] = was
-        for told in self._losses:
-            _call(told, models, aliases)
+            if before[key] is not None and cell is NOTHING and table in (MODELS, ALIASES):
+                lost[key] = before[key]
+            elif before[key] != cell.record:
+                for listener in self._listeners[table]:
+                    _call(listener, name, cell.record)
+        if lost:
+            self._process.begin(self._write_again(lost))
+
+    async def _write_again(self, lost: Mapping[Key, Any]) -> None:
+        """Unless somebody wrote them meanwhile; all pods begin at once, and the first that gets through does it."""
+        while not self._closed:
+            await asyncio.sleep(self._store.random.uniform(0, RESEED))
+            try:
+                await self._travel()
+            except StoreUnavailable:
+                continue
+            if missing := {key: record for key, record in lost.items() if self._store.get(key) is NOTHING}:
+                self._store.write(missing)
+            return
 
 
 class _Attempt:

@@ -14,7 +14,7 @@ from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.records import AliasRecord, ModelRecord
 from mesh.store.election import Candidacy, Election
-from mesh.store.registry import AliasListener, InstanceListener, LeadershipListener, LossListener, ModelListener, ParameterListener, Trouble
+from mesh.store.registry import AliasListener, InstanceListener, LeadershipListener, ModelListener, ParameterListener, Trouble
 
 log = logging.getLogger(__name__)
 
@@ -152,9 +152,6 @@ class MemoryRegistry:
     def listen_to_leadership(self, listener: LeadershipListener) -> None:
         """Has told when this pod begins or ceases to lead."""
         self._election.listen(listener)
-
-    def listen_to_losses(self, listener: LossListener) -> None:
-        """Memory loses nothing while the process lives."""
 
     async def change(self, edit: Edit) -> MeshError | None:
         """Applies an edit atomically, again on conflict."""

@@ -18,8 +18,6 @@ InstanceListener = Callable[[PodId, InstanceRecord | None], None]
 ParameterListener = Callable[[str, str | None], None]
 LeadershipListener = Callable[[bool], None]
 """Told whether this pod leads from now on."""
-LossListener = Callable[[Mapping[ModelId, ModelRecord], Mapping[AliasId, AliasRecord]], None]
-"""Told of the models and aliases that a reset of the store lost."""
 
 
 class Trouble(NamedTuple):
@@ -97,10 +95,6 @@ class Registry(Protocol):
 
     def listen_to_leadership(self, listener: LeadershipListener) -> None:
         """Has told when this pod begins to lead, and when it ceases to; the latter also at `close`."""
-        ...
-
-    def listen_to_losses(self, listener: LossListener) -> None:
-        """Has told what a reset of the store lost, instead of its being told as deletions."""
         ...
 
     async def change(self, edit: Edit) -> MeshError | None:

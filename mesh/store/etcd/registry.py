@@ -27,7 +27,7 @@ from mesh.store.etcd.snapshot import Header, SnapshotFile
 from mesh.store.etcd.watching import Watcher
 from mesh.store.etcd.writing import Attempt, Outcome, Writer
 from mesh.store.read_only import OwnCopiesOnly
-from mesh.store.registry import AliasListener, InstanceListener, LeadershipListener, LossListener, ModelListener, ParameterListener, Trouble
+from mesh.store.registry import AliasListener, InstanceListener, LeadershipListener, ModelListener, ParameterListener, Trouble
 
 log = logging.getLogger(__name__)
 
@@ -185,9 +185,6 @@ class EtcdRegistry:
     def listen_to_leadership(self, listener: LeadershipListener) -> None:
         """Has told when this pod begins or ceases to lead."""
         self._election.listen(listener)
-
-    def listen_to_losses(self, listener: LossListener) -> None:
-        """Has nothing told: what a reset of etcd lost goes on being shown, and is written again here."""
 
     async def change(self, edit: Edit) -> MeshError | None:
         """Applies an edit atomically, again on conflict; what it refuses with.

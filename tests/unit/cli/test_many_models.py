@@ -9,7 +9,6 @@ import pytest
 
 from mesh.cli.client import Control
 from mesh.cli.get import PAGE, Choice, models
-from mesh.core.edits import RestoreModel
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.records import ModelRecord
@@ -18,6 +17,7 @@ from mesh.core.units import Millis
 from mesh.pod.census import Census
 from mesh.pod.facts import SCAN, Facts
 from mesh.pod.management import Management
+from tests.support.records import PutModel
 from tests.unit.pod.bench import INFO, Bench
 
 NAMES = [f"model-{number:05}" for number in range(10_000)]
@@ -47,7 +47,7 @@ async def bench() -> AsyncIterator[Bench]:
             record = record.with_(copies={THERE: Millis(5)}, ready={THERE: Millis(6)} if number % 2000 == 0 else {})
         if number == 3:
             record = record.with_(copies={PodId("lost"): Millis(5)})
-        assert await made.registry.change(RestoreModel(ModelId(name), record)) is None
+        assert await made.registry.change(PutModel(ModelId(name), record)) is None
     await made.registry.publish(THERE, InstanceRecord(endpoint="127.0.0.1:1"))
     yield made
     await made.stop()

@@ -10,13 +10,11 @@ from mesh.core.edits import (
     MarkReady,
     RecordFailure,
     RemoveCopy,
-    RestoreAlias,
-    RestoreModel,
 )
 from mesh.core.errors import Conflict, NotHere, Referenced, Unknown
-from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.ids import ModelId, PodId
 from mesh.core.policy import HOUR
-from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
+from mesh.core.records import ModelInfo, ModelRecord
 from mesh.core.units import Millis
 from tests.unit.core.records import Tables
 
@@ -149,17 +147,3 @@ def test_a_first_copy_has_no_failure_to_drop() -> None:
     tables = with_model()
     tables.apply(AddCopy(M, HERE, at(7), at(6)))
     assert tables.models["m"].copies == {HERE: 7}
-
-
-def test_what_a_reset_lost_is_restored_unless_somebody_made_it_anew() -> None:
-    tables, alias = Tables(), AliasRecord(M, M, "isvc")
-    for _ in range(2):
-        assert tables.apply(RestoreModel(M, ModelRecord(INFO, refs=1))) is None
-        assert tables.apply(RestoreAlias(AliasId("a"), alias)) is None
-        assert (tables.models["m"].refs, tables.aliases["a"]) == (1, alias)
-        alias = AliasRecord(M, M, "isvc")
-    tables.aliases["a"] = AliasRecord(M, M, "other")
-    tables.models["m"] = ModelRecord(INFO, refs=7)
-    tables.apply(RestoreModel(M, ModelRecord(INFO, refs=1)))
-    tables.apply(RestoreAlias(AliasId("a"), alias))
-    assert (tables.models["m"].refs, tables.aliases["a"].owner) == (7, "other")

@@ -6,7 +6,6 @@ import logging
 
 import pytest
 
-from mesh.core.edits import RestoreModel
 from mesh.core.ids import ModelId
 from mesh.pod.admission import Admission
 from mesh.pod.drain import AT_A_TIME, Drain
@@ -14,6 +13,7 @@ from mesh.pod.lookups import Lookups
 from mesh.pod.travel import Travels
 from mesh.pod.turns import Turns
 from mesh.store.memory import MemoryRegistry
+from tests.support.records import PutModel
 from tests.unit.pod.bench import OFF, Bench, settled
 from tests.unit.pod.moving import Unsteady
 
@@ -44,7 +44,7 @@ async def test_no_record_shows_a_pod_that_ended_in_order(full: Bench) -> None:
 async def test_a_store_that_is_away_is_given_up_after_one_try(full: Bench, caplog: pytest.LogCaptureFixture) -> None:
     registry = Unsteady()
     for model, record in full.registry.models.items():
-        await registry.change(RestoreModel(model, record))
+        await registry.change(PutModel(model, record))
     registry.away = True
     with caplog.at_level(logging.WARNING):
         await drain(full, registry).run(60)

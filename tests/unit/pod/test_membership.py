@@ -8,18 +8,17 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from mesh.core.edits import AddCopy, CreateModel, Edit, RecordFailure, SettleCopy
-from mesh.core.errors import Conflict, MeshError, PeerUnavailable, StoreUnavailable
-from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.errors import Conflict, PeerUnavailable
+from mesh.core.ids import ModelId, PodId
 from mesh.core.instances import NEVER, InstanceRecord
 from mesh.core.instructions import ChangeRecord
-from mesh.core.records import AliasRecord, ModelRecord
 from mesh.core.units import Millis
 from mesh.pod import membership
 from mesh.pod.membership import Hello, Membership
 from mesh.pod.peer_lines import Greeting
 from mesh.settings import Settings
 from mesh.store.memory import MemoryRegistry, MemoryStore
-from mesh.store.registry import LossListener, Trouble
+from mesh.store.registry import Trouble
 from tests.unit.pod.bench import turns
 from tests.unit.pod.newcomer import INFO, ME, OTHER, Newcomer, true
 
@@ -243,68 +242,3 @@ async def test_the_pods_record_waits_while_the_store_is_away(member: Member) -> 
     member.registry.trouble = None
     member.membership._news.set()
     await member.shows(lambda record: record.shutting_down)
-
-
-# A reset of the registry
-
-
-class Forgetful(MemoryRegistry):
-    """A registry whose store forgets when a test says so, and does not answer while it is away.
-
-    Attributes:
-        refused: changes that came while it was away.
-    """
-
-    away = False
-    refused = 0
-    read_only = False
-
-    def listen_to_losses(self, listener: LossListener) -> None:
-        self.lose = listener
-
-    async def change(self, edit: Edit) -> MeshError | None:
-        if self.away:
-            self.refused += 1
-            raise StoreUnavailable("the store does not answer")
-        return await super().change(edit)
-
-
-LOST, SERVICE = ModelId("lost"), AliasId("service")
-MODELS, ALIASES = {LOST: ModelRecord(INFO, refs=1)}, {SERVICE: AliasRecord(LOST, LOST)}
-
-
-@pytest.fixture
-async def forgetful(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Member]:
-    monkeypatch.setattr(membership, "AGAIN", (0.001, 0.002))
-    registry = Forgetful()
-    made = Member(registry)
-    yield made
-    await made.membership.stop()
-    made.conductor.stop()
-    await registry.close()
-
-
-def forgets(member: Member) -> Forgetful:
-    assert isinstance(member.registry, Forgetful)
-    return member.registry
-
-
-async def test_what_a_reset_lost_is_written_again_however_often_the_store_is_away_meanwhile(forgetful: Member) -> None:
-    registry = forgets(forgetful)
-    registry.away = True
-    registry.lose(MODELS, ALIASES)
-    await true(lambda: registry.refused > 1)
-    registry.away = False
-    await true(lambda: SERVICE in registry.aliases)
-    assert (registry.models, registry.aliases) == (MODELS, ALIASES)
-
-
-async def test_while_the_registry_is_read_only_what_it_lost_is_left_to_who_may_write_it(
-    forgetful: Member, caplog: pytest.LogCaptureFixture
-) -> None:
-    registry = forgets(forgetful)
-    registry.read_only = True
-    registry.lose(MODELS, ALIASES)
-    await turns()
-    assert not registry.models
-    assert "is not written again while it is read-only" in caplog.text

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mesh.core.edits import RestoreAlias, RestoreModel
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.references import GRACE
 from mesh.core.units import Millis
 from mesh.pod.references import ReferenceKeeper
 from mesh.store.memory import MemoryRegistry, MemoryStore
+from tests.support.records import PutAlias, PutModel
 
 INFO = ModelInfo("test")
 A, LEAKED, PENDING, COUNTED = AliasId("a"), ModelId("leaked"), ModelId("pending"), ModelId("counted-twice")
@@ -29,9 +29,9 @@ class Clock:
 
 async def written_by_modelmesh(registry: MemoryRegistry) -> None:
     """An alias that was set twice by force, and a model that its alias left behind."""
-    await registry.change(RestoreModel(LEAKED, ModelRecord(INFO, refs=1, auto_delete=True)))
-    await registry.change(RestoreModel(COUNTED, ModelRecord(INFO, refs=2, auto_delete=True)))
-    await registry.change(RestoreAlias(A, AliasRecord(COUNTED, COUNTED)))
+    await registry.change(PutModel(LEAKED, ModelRecord(INFO, refs=1, auto_delete=True)))
+    await registry.change(PutModel(COUNTED, ModelRecord(INFO, refs=2, auto_delete=True)))
+    await registry.change(PutAlias(A, AliasRecord(COUNTED, COUNTED)))
 
 
 def refs(registry: MemoryRegistry) -> dict[str, int]:
@@ -62,11 +62,11 @@ async def test_a_model_whose_alias_is_only_being_written_stays() -> None:
     registry, clock = MemoryRegistry(), Clock()
     await registry.stand_for_leader(PodId("one"))
     keeper = ReferenceKeeper(registry, clock)
-    await registry.change(RestoreModel(PENDING, ModelRecord(INFO, refs=1, auto_delete=True)))
+    await registry.change(PutModel(PENDING, ModelRecord(INFO, refs=1, auto_delete=True)))
     clock.pass_(GRACE - 1)
     await keeper.correct()
     assert refs(registry) == {PENDING: 1}
-    await registry.change(RestoreAlias(A, AliasRecord(PENDING, PENDING)))
+    await registry.change(PutAlias(A, AliasRecord(PENDING, PENDING)))
     clock.pass_(GRACE)
     await keeper.correct()
     assert refs(registry) == {PENDING: 1}

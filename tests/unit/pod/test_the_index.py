@@ -7,11 +7,11 @@ import random
 import pytest
 
 from mesh.core.aliases import SetAlias
-from mesh.core.edits import RestoreModel
 from mesh.core.errors import Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.records import ModelRecord
 from mesh.core.units import Millis
+from tests.support.records import PutModel
 from tests.unit.pod.bench import INFO, Bench
 
 NAMES = [f"model-{number:02}" for number in range(25)]
@@ -52,7 +52,7 @@ async def test_a_page_may_begin_after_a_name_that_is_gone(full: Bench) -> None:
 
 async def test_a_model_that_is_first_seen_with_a_copy_shows_at_once(full: Bench) -> None:
     assert "new" not in names(full)
-    await full.registry.change(RestoreModel(ModelId("new"), ModelRecord(INFO, copies={PodId("other"): Millis(1)})))
+    await full.registry.change(PutModel(ModelId("new"), ModelRecord(INFO, copies={PodId("other"): Millis(1)})))
     assert "new" in names(full)
 
 

@@ -41,7 +41,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Site:
-    """A bench whose pod leads and sees what the registry shows, as a router's does. Its clock shows `later` milliseconds after the start."""
+    """A bench whose pod leads and sees what the registry shows, as a router's does. Its clock shows `later` ms after the start."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench, self.registry = bench, bench.registry

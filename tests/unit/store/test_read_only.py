@@ -17,13 +17,11 @@ from mesh.core.edits import (
     MarkReady,
     RecordFailure,
     RemoveCopy,
-    RestoreAlias,
-    RestoreModel,
     Transaction,
 )
 from mesh.core.errors import Conflict, Malformed, MeshError, StoreUnavailable, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
+from mesh.core.records import ModelInfo
 from mesh.core.units import Millis
 from mesh.settings import Settings
 from mesh.store.memory import MemoryRegistry
@@ -86,8 +84,6 @@ async def test_the_life_of_an_own_copy_is_written(registry: MemoryRegistry) -> N
         (SetAlias(ALIAS, NEW, NOW, info=INFO), "vmodel alias"),
         (DeleteAlias(ALIAS), "vmodel alias"),
         (EndTransition(ALIAS, A, A, loaded=False), "vmodel alias"),
-        (RestoreModel(NEW, ModelRecord(INFO)), "model new"),
-        (RestoreAlias(AliasId("other"), AliasRecord(A, A)), "vmodel other"),
         (AddCopy(A, PodId("third"), NOW, NOW), "model a"),
         (RemoveCopy(A, OTHER, NOW, NOW, NOW), "model a"),
         (ClearFailure(B, OTHER), "model b"),
@@ -118,7 +114,6 @@ async def test_whatever_else_would_be_written_is_refused_with_the_reason_and_wha
         SetAlias(ALIAS, A, NOW, info=INFO),
         DeleteAlias(AliasId("other")),
         ClearFailure(A, OTHER),
-        RestoreModel(A, ModelRecord(INFO)),
     ],
     ids=lambda edit: type(edit).__name__,
 )
