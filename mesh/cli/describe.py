@@ -34,18 +34,27 @@ def describe(
             output.fields(_service(service, model))
             _show(model, service["bounds"])
         elif kind.lower() in ("model", "models"):
-            model = Control.find(mesh).model(name)
+            model = _registered(Control.find(mesh), name)
             if format_ in (Format.json, Format.yaml):
                 output.data(model, format_)
                 return
             output.fields([("Model", name), *_facts(model)])
             _show(model)
         else:
-            raise _UnknownKind(f"there is no kind {kind!r} to describe; there are isvc and model")
+            raise _UnknownKind(f"there is no kind {kind!r} to describe; there are isvc and model; `mesh explain POD` tells of a pod")
 
 
 class _UnknownKind(Unknown):
     """A word that names no kind."""
+
+
+def _registered(control: Control, model: str) -> dict[str, Any]:
+    """Unknown, in the user's words, if there is none."""
+    try:
+        found: dict[str, Any] = control.model(model)
+    except Unknown:
+        raise Unknown(f"there is no model {model!r}; `mesh get models` lists them") from None
+    return found
 
 
 def _model(control: Control, model: str) -> dict[str, Any]:
@@ -109,7 +118,8 @@ def _show(model: dict[str, Any], bounds: dict[str, Any] | None = None) -> None:
             ]
             for copy in copies
         ]
-        output.table(rows, ["  POD", "STATE", "SINCE", "SIZE", "CALLS", "WAITING"])
+        for line in output.columns(rows, ["POD", "STATE", "SINCE", "SIZE", "CALLS", "WAITING"]):
+            output.console.print(f"  {line}", markup=False)
     for failure in model.get("failures") or []:
         output.console.print("Load failed:", markup=False)
         pairs = [("  On", str(failure.get("pod", "-"))), ("  At", output.moment(failure.get("at_ms")))]

@@ -13,9 +13,10 @@ from mesh.cli import output
 from mesh.cli.client import Control, MeshOption
 from mesh.cli.output import Format
 from mesh.cli.retold import Retold, clock, retold
-from mesh.core.bounds import bounds_from_json, told
+from mesh.core.bounds import told
 from mesh.core.errors import Malformed
 from mesh.core.placement_evidence import PlacementEvidence
+from mesh.core.records import NO_BOUNDS, Bounds
 from mesh.local import explanations
 from mesh.local.addressed import AddressedPods
 
@@ -47,6 +48,7 @@ def explain(
     if one comes out differently.
     """
     with output.plain_errors(usage=(Malformed,)):
+        name = name or None
         if name is None and not verify:
             raise output.usage("it reads `mesh explain NAME`, of a service, a model, a pod or a request; or `mesh explain --verify`")
         document = _asked_at(at, name, kind, limit) if at else _asked(Control.find(mesh), name, kind, limit)
@@ -113,10 +115,12 @@ def _state(document: dict[str, Any], model: dict[str, Any] | None, service: dict
         yield "Message", service["message"]
     if model:
         yield "Last used", output.used(model)
-    bounds = next((view["bounds"] for view in document["views"].values() if view.get("bounds")), None)
-    if bounds:
-        names = {"least": "minCopies", "most": "maxCopies", "pinned": "pinned", "preload": "preload"}
-        yield "Bounds", told(bounds_from_json({names[part]: value for part, value in bounds.items()})) or "none"
+        yield "Bounds", told(_bounds(document)) or "none"
+
+
+def _bounds(document: dict[str, Any]) -> Bounds:
+    """What users want, by the first pod that tells it."""
+    return next((Bounds(**view["bounds"]) for view in document["views"].values() if view.get("bounds")), NO_BOUNDS)
 
 
 def _moving(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -140,7 +144,7 @@ def _blocks(document: dict[str, Any], found: Sequence[Retold]) -> Iterator[str]:
         "placement": lambda one: f"Why {one.told['outcome']}?" if one.told["outcome"] else "Why nowhere?",
         "eviction": lambda one: f"Why was it evicted from {one.pod}?",
         "scale-up": lambda _: "Why more copies?",
-        "scale-down": lambda _: "Why fewer copies?",
+        "scale-down": lambda one: "Why not fewer copies?" if one.told["outcome"] == "0" else "Why fewer copies?",
         "retry": lambda _: "Why was a call made again?",
         "refusal": lambda _: "Why was a call refused?",
         "repair": lambda _: "Why was its record changed?",
@@ -172,8 +176,7 @@ def _hints(document: dict[str, Any], model: dict[str, Any] | None, found: Sequen
     name = document["name"] if document["kind"] == "isvc" else "SERVICE"
     hints: list[str] = []
     if word == "resident":
-        hints.append("it is evicted when its pod needs room and it is the one used longest ago there: a call now makes it the last to go")
-        hints.append(f"`mesh scale {name} --pin` keeps it; `mesh scale {name} --min 2` has two copies")
+        hints += _keeping(name, len((model or {}).get("copies") or []), _bounds(document))
     elif word == "on demand":
         hints.append(f"a call loads it; `mesh scale {name} --min 1` keeps a copy loaded")
     elif word in ("failing", "failed for good"):
@@ -183,6 +186,19 @@ def _hints(document: dict[str, Any], model: dict[str, Any] | None, found: Sequen
         yield ""
         yield "What would change it"
         yield from (f"  - {hint}" for hint in hints)
+
+
+def _keeping(name: str, copies: int, bounds: Bounds) -> Iterator[str]:
+    """What would make a model that serves go, or keep it."""
+    if copies < bounds.least:
+        yield f"{bounds.least} copies are wanted and {copies} there: each further one needs another pod that can take it (`mesh get pods`)"
+    if bounds.pinned:
+        yield f"it is pinned, and is not evicted; `mesh scale {name} --no-pin` lets it go"
+    elif copies <= bounds.least:
+        yield f"it has no more copies than its minimum of {bounds.least}, and is not evicted; `mesh scale {name} --min 0` lets it go"
+    else:
+        yield "it is evicted when its pod needs room and it is the one used longest ago there: a call now makes it the last to go"
+        yield f"`mesh scale {name} --pin` keeps it; `mesh scale {name} --min {copies + 1}` has one copy more"
 
 
 def _pod_page(document: dict[str, Any], found: Sequence[Retold]) -> Iterator[str]:
@@ -215,7 +231,7 @@ def _load(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if figures.get("capacity_bytes") is None:
         return
     used, capacity = output.size(figures.get("used_bytes")), output.size(figures["capacity_bytes"])
-    yield "Cache", f"{figures.get('models', '-')} models, {used} of {capacity} used"
+    yield "Cache", f"{output.counted(figures.get('models', 0), 'model')}, {used} of {capacity} used"
     if figures.get("oldest_used_ms"):
         yield "Oldest", f"its least recently used model was used at {output.moment(figures['oldest_used_ms'])}"
     yield "Load", f"{figures.get('loading', 0)} loading, {figures.get('queue', 0)} queued, {figures.get('rpm', 0)} requests a minute"
@@ -235,7 +251,7 @@ def _sent(name: str, placements: Sequence[Retold]) -> Iterator[str]:
             lost[next((rule for pod, rule in rules.items() if pod == name), "as good as the chosen one, whose turn it was")] += 1
     if chosen or lost:
         yield ""
-        yield f"Of the last {chosen + lost.total()} placements that the pods remember, {chosen} went to it"
+        yield f"Of the last {output.counted(chosen + lost.total(), 'placement')} that the pods remember, {chosen} went to it"
         yield from (f"  {count:4} did not: {rule}" for rule, count in lost.most_common())
 
 
@@ -243,7 +259,7 @@ def _request_page(document: dict[str, Any], found: Sequence[Retold]) -> Iterator
     models = dict.fromkeys(one.told["model"] for one in found if one.told["model"] and one.kind != "eviction")
     pods = dict.fromkeys(one.pod for one in found)
     yield f"Request {document['name']}" + (f", for {', '.join(models)}" if models else "")
-    yield f"{len(found)} decisions on {', '.join(pods)}; a call that finds its model serving needs none"
+    yield f"{output.counted(len(found), 'decision')} on {', '.join(pods)}; a call that finds its model serving needs none"
     for one in found:
         yield ""
         yield one.line()

@@ -122,9 +122,14 @@ def size(value: Any) -> str:
 
 
 def bounded(copies: int, bounds: dict[str, Any]) -> str:
-    """How many copies there are and, if users bound them, how many there are to be, e.g. `2 (1-4 pinned)`."""
+    """How many copies there are and, if users bound them, how many there are to be, e.g. `2 (min 1, max 4, pinned)`."""
     words = told(bounds_from_json(bounds))
     return f"{copies} ({words})" if words else str(copies)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 model`, `2 models`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def moment(millis: Any, now: Callable[[], datetime] = datetime.now) -> str:

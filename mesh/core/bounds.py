@@ -54,10 +54,10 @@ def bounds_from_json(data: Any) -> Bounds:
 
 
 def told(bounds: Bounds) -> str:
-    """In a few characters, e.g. `1-4 pinned`; empty without any."""
-    counts = f"{bounds.least}-{bounds.most or ''}" if bounds.least or bounds.most else ""
-    words = [counts, "pinned" if bounds.pinned else "", "preload" if bounds.preload else ""]
-    return " ".join(word for word in words if word)
+    """In a few words, e.g. `min 1, max 4, pinned`; empty without any."""
+    least, most = (f"{name} {number}" if number else "" for name, number in (("min", bounds.least), ("max", bounds.most)))
+    words = [least, most, "pinned" if bounds.pinned else "", "preload" if bounds.preload else ""]
+    return ", ".join(word for word in words if word)
 
 
 def merged(left: Bounds, right: Bounds) -> Bounds:

@@ -87,7 +87,8 @@ async def decisions(pods: Pods, limit: int) -> Json:
 async def _named(pods: Pods, text: str, kind: str) -> tuple[str, str]:
     answers = await pods.each("names", {"of": text})
     if not answers:
-        raise PeerUnavailable("no pod answers; `mesh status` shows how they are")
+        asked = f" ({', '.join(silent)})" if (silent := pods.silent()) else ""
+        raise PeerUnavailable(f"no pod answers{asked}; `mesh status` shows how they are, and --at takes addresses of MM_PROBE_PORT")
     services = pods.services()
     exact = {("isvc", text)} if text in services else set()
     exact |= {(one["kind"], one["name"]) for answer in answers.values() for one in answer["exact"]}

@@ -135,7 +135,8 @@ class Explanations:
             return None
         made_room = [one for one in self._book.find(kind=Kind.EVICTION) if _is_for(one, {name})]
         found = sorted([*about, *made_room], key=lambda one: one.at)[-limit:]
-        return {**self._document("model", name, found, inputs), "model": model}
+        bounds = self._conductor.pod.bounds.of(ModelId(name))
+        return {**self._document("model", name, found, inputs), "model": model, "bounds": bounds._asdict()}
 
     def _pod(self, name: str, limit: int, inputs: bool) -> Json | None:
         """Of this pod all that it decided lately; of another one what this pod decided about it."""

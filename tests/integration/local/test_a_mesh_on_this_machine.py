@@ -105,9 +105,9 @@ def test_bounds_on_copies_that_were_set_by_hand_stay_until_a_document_says_other
     wanted = {"minCopies": 1, "maxCopies": 3, "pinned": True}
     try:
         said = shared.ok("scale", "sklearn-mnist", "--min", "1", "--max", "3", "--pin")
-        assert said == "inferenceservice/sklearn-mnist scaled (bounds on copies: 1-3 pinned)\n"
+        assert said == "inferenceservice/sklearn-mnist scaled (bounds on copies: min 1, max 3, pinned)\n"
         until(lambda: bounds(shared) == wanted, "the router knows")
-        assert "1 (1-3 pinned)" in shared.ok("get", "isvc", "-o", "wide")
+        assert "1 (min 1, max 3, pinned)" in shared.ok("get", "isvc", "-o", "wide")
         assert "inferenceservice/sklearn-mnist unchanged" in shared.ok("apply", "-f", str(walkthrough), "--wait", "60")
         assert bounds(shared) == wanted
         wrong = shared.mesh("scale", "sklearn-mnist", "--min", "4")

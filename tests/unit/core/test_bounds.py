@@ -90,7 +90,13 @@ def test_bounds_that_cannot_be_are_refused(data: Any, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("bounds", "words"),
-    [(NO_BOUNDS, ""), (Bounds(1, 4), "1-4"), (Bounds(2), "2-"), (Bounds(0, 3), "0-3"), (Bounds(1, 0, True, True), "1- pinned preload")],
+    [
+        (NO_BOUNDS, ""),
+        (Bounds(1, 4), "min 1, max 4"),
+        (Bounds(2), "min 2"),
+        (Bounds(0, 3), "max 3"),
+        (Bounds(1, 0, True, True), "min 1, pinned, preload"),
+    ],
 )
-def test_bounds_are_told_in_a_few_characters(bounds: Bounds, words: str) -> None:
+def test_bounds_are_told_in_a_few_words(bounds: Bounds, words: str) -> None:
     assert told(bounds) == words

@@ -20,6 +20,7 @@ from mesh.core.eviction import Evictable, Eviction
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.instances import InstanceRecord
 from mesh.core.journey import Journey
+from mesh.core.records import Bounds
 from mesh.core.steps import CALL, Refuse
 from mesh.core.units import Millis, Units
 from mesh.doors.facts import PREFIX, facts_route
@@ -165,7 +166,7 @@ async def test_pods_that_do_not_answer_are_named(address: str) -> None:
     gone = f"127.0.0.1:{ports.free(1)[0]}"
     found = await explain(AddressedPods([gone, address]), "letters", "", 20)
     assert (found["silent"], list(found["views"])) == ([gone], ["here"])
-    with pytest.raises(PeerUnavailable, match="no pod answers"):
+    with pytest.raises(PeerUnavailable, match=rf"no pod answers \({gone}\);"):
         await explain(AddressedPods([gone]), "letters", "", 20)
 
 
@@ -207,6 +208,30 @@ async def test_a_service_is_told_from_its_status_to_what_would_change_it(bench: 
     assert "here      ready" in served
 
 
+@pytest.mark.parametrize(
+    ("bounds", "words", "hints"),
+    [
+        (Bounds(), "none", ["it is evicted when its pod needs room", "`mesh scale digits --pin` keeps it; `mesh scale digits --min 2`"]),
+        (Bounds(least=1), "min 1", ["it has no more copies than its minimum of 1, and is not evicted; `mesh scale digits --min 0`"]),
+        (Bounds(most=4, pinned=True), "max 4, pinned", ["it is pinned, and is not evicted; `mesh scale digits --no-pin`"]),
+        (Bounds(3), "min 3", ["3 copies are wanted and 1 there: each further one needs another pod", "is not evicted"]),
+    ],
+)
+async def test_what_users_want_is_told_with_what_follows_from_it(
+    bench: Bench, address: str, bounds: Bounds, words: str, hints: list[str]
+) -> None:
+    wanted = SetAlias(AliasId("digits"), ModelId("digits__isvc-1"), Millis(1), bounds=bounds)
+    assert await bench.registry.change(wanted) is None
+    bench.pod.bounds.alias_changed(AliasId("digits"), bench.registry.aliases[AliasId("digits")])
+    await bench.serving("digits__isvc-1")
+    text = (await run(address, "digits")).stdout
+    assert f"Bounds:     {words}\n" in text
+    said = text[text.index("What would change it\n") :].splitlines()[1:]
+    assert all(hint in line for hint, line in zip(hints, said, strict=True)), said
+    model = (await run(address, "digits__isvc-1")).stdout
+    assert f"Bounds:     {words}\n" in model, "it is asked about as a model too"
+
+
 async def test_an_eviction_names_the_copies_that_stayed(address: str) -> None:
     text = (await run(address, "letters")).stdout
     assert "Why was it evicted from here?" in text
@@ -236,7 +261,7 @@ async def test_a_model_that_fails_says_until_when_and_what_helps(bench: Bench, a
 
 async def test_pods_and_requests_have_pages_of_their_own(address: str) -> None:
     pod = (await run(address, "there")).stdout
-    assert "Of the last 1 placements that the pods remember, 0 went to it\n     1 did not: it is full, here is not" in pod
+    assert "Of the last 1 placement that the pods remember, 0 went to it\n     1 did not: it is full, here is not" in pod
     request = (await run(address, "request-1")).stdout
     assert request.startswith("Request request-1, for digits__isvc-1\n2 decisions on here;")
     assert "`mesh explain digits__isvc-1` tells how the model is now" in request
@@ -256,8 +281,9 @@ async def test_decisions_are_made_again_and_one_that_differs_is_told(bench: Benc
     assert (await run(address, "digits", "-o", "yaml")).stdout.startswith("kind: isvc\n")
 
 
-async def test_without_a_name_it_says_how_it_is_called(address: str) -> None:
-    result = await run(address)
+@pytest.mark.parametrize("arguments", [(), ("",)])
+async def test_without_a_name_it_says_how_it_is_called(address: str, arguments: tuple[str, ...]) -> None:
+    result = await run(address, *arguments)
     assert (result.exit_code, "it reads `mesh explain NAME`" in result.stderr) == (2, True)
 
 
