@@ -14,6 +14,7 @@ from mesh.core.proactive import Early, Filling
 from mesh.core.transitions import Living
 from mesh.pod.census import Census
 from mesh.pod.conductor import Conductor
+from mesh.pod.leading import Lead
 from mesh.pod.loads import Loads
 from mesh.store.registry import Registry
 
@@ -39,21 +40,12 @@ class ProactiveKeeper:
         self._registry, self._conductor, self._loads, self._census = registry, conductor, loads, census
         self._interval = interval
         self._living = Living(conductor.pod.id, registry.instances)
-        self._led = asyncio.Event()
-        registry.listen_to_leadership(self._leads)
-
-    def _leads(self, leads: bool) -> None:
-        if leads:
-            self._led.set()
-        else:
-            self._led.clear()
+        self._lead = Lead(registry)
 
     async def keep(self) -> None:
         """Works until it is cancelled."""
-        if self._registry.leads:
-            self._led.set()
         while self._interval > 0:
-            await self._led.wait()
+            await self._lead.wait()
             await asyncio.sleep(min(FIRST, self._interval))
             while self._registry.leads:
                 await self.fill()

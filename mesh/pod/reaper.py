@@ -11,6 +11,7 @@ from mesh.core.ids import ModelId, PodId
 from mesh.core.mentions import Mentions
 from mesh.core.reaping import Absence, Absences, ForgetPods, in_parts
 from mesh.pod.conductor import Conductor
+from mesh.pod.leading import Lead
 from mesh.store.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -28,22 +29,13 @@ class Reaper:
     def __init__(self, registry: Registry, conductor: Conductor, mentions: Mentions) -> None:
         self._registry, self._conductor, self._mentions = registry, conductor, mentions
         self._absences = Absences()
-        self._led = asyncio.Event()
-        registry.listen_to_leadership(self._leads)
-
-    def _leads(self, leads: bool) -> None:
-        self._absences.forget()
-        if leads:
-            self._led.set()
-        else:
-            self._led.clear()
+        self._lead = Lead(registry)
+        registry.listen_to_leadership(lambda _leads: self._absences.forget())
 
     async def keep(self) -> None:
         """Works until it is cancelled."""
-        if self._registry.leads:
-            self._led.set()
         while True:
-            await self._led.wait()
+            await self._lead.wait()
             await asyncio.sleep(LOOK)
             try:
                 await self.reap()
