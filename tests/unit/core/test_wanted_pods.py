@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.core.instances import NEVER, InstanceRecord
@@ -244,6 +244,7 @@ def test_constant_figures_lead_to_one_number_that_was_approached_from_one_side(p
     assert numbers in (sorted(numbers), sorted(numbers, reverse=True))
 
 
+@settings(max_examples=40)
 @given(
     rpm=st.integers(0, 12 * RPM),
     calls=st.integers(0, 12 * CALLS),

@@ -179,7 +179,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 @given(STEPS)
 def test_whatever_happens_the_calls_of_a_copy_are_those_who_hold_it(steps: list[tuple[str, int]]) -> None:
     asyncio.run(_happens(steps))

@@ -67,7 +67,9 @@ def test_a_text_that_is_no_list_is_refused(text: str) -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
 )
 fields = st.sampled_from(["modelId", "modelInfo", "vModelId", "retainAfterTransition", "ensureLoaded"])
 infos = st.dictionaries(st.sampled_from(["type", "path", "key"]), json_values)
@@ -81,7 +83,7 @@ def fault_of(entries: list[dict[str, Any]]) -> str:
     return ""
 
 
-@given(st.lists(st.dictionaries(fields, json_values | infos)))
+@given(st.lists(st.dictionaries(fields, json_values | infos), max_size=4))
 def test_whatever_is_given_is_taken_whole_or_its_faulty_entry_is_named(entries: list[dict[str, Any]]) -> None:
     fault = fault_of(entries)
     assert not fault or fault.startswith("LIST: entry ")
