@@ -33,7 +33,9 @@ def status(
 
 def _fields(found: dict[str, Any]) -> list[tuple[str, str]]:
     services = found["services"]
-    told = f"{services['ready']} of {services['total']} ready" + (f", {services['pending']} not told yet" if services["pending"] else "")
+    told = f"{services['ready']} of {services['total']} ready"
+    if services["pending"]:
+        told += f", {services['pending']} not written to the registry yet" + (f": {services['trouble']}" if services["trouble"] else "")
     return [
         ("State", found["state"]),
         ("Namespace", found["namespace"]),

@@ -76,10 +76,15 @@ class Service:
 
 
 class Controller:
-    """Runs until cancelled; every public method may be called meanwhile, from the same loop."""
+    """Runs until cancelled; every public method may be called meanwhile, from the same loop.
+
+    Attributes:
+        trouble: why the router could not be told of what was applied, at the latest try; empty if it could.
+    """
 
     def __init__(self, router: Router, say: Say) -> None:
         self.services: dict[AliasId, Service] = {}
+        self.trouble = ""
         self._router = router
         self._say = say
         self._removals: dict[AliasId, str] = {}
@@ -115,8 +120,8 @@ class Controller:
         return len(self._removals) + sum(service.applied for service in self.services.values())
 
     async def refresh(self, names: Iterable[AliasId]) -> None:
-        """Asks the router about these now; what it does not answer keeps its last state."""
-        known = [self.services[name] for name in names if name in self.services]
+        """Asks the router about these now, as far as it was told of them; what it does not answer keeps its last state."""
+        known = [self.services[name] for name in names if name in self.services and not self.services[name].applied]
         await self._all([self._look(service) for service in known])
 
     async def run(self) -> None:
@@ -125,8 +130,9 @@ class Controller:
             self._wake.clear()
             try:
                 await self._round()
-            except PeerUnavailable:
-                pass  # it is starting again; the next round asks again
+                self.trouble = ""
+            except PeerUnavailable as error:
+                self.trouble = error.message  # it is starting again, or its registry is away; the next round asks again
             except Exception:
                 # A fault of one round must not end a mesh that serves.
                 log.exception("a round of the controller failed; the next one begins in %g s", ROUND)

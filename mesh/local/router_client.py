@@ -107,7 +107,7 @@ class RouterClient:
 def _translated(error: grpc.aio.AioRpcError) -> MeshError:
     text = error.details() or ""
     if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
-        return PeerUnavailable(f"the router does not answer: {text}")
+        return PeerUnavailable(f"the router cannot do it now: {text}")
     if error.code() is grpc.StatusCode.ALREADY_EXISTS:
         return Conflict(text)
     return Failed(f"the router refused: {error.code().name}: {text}")

@@ -270,7 +270,12 @@ class Supervisor:
             "store": self.pods[0].setup.kv_store or "memory",
             "pods": described,
             "runtime": {"name": self.plan.name, "capacityBytes": self.plan.capacity},
-            "services": {"total": len(services), "ready": sum(one.ready for one in services), "pending": self.controller.pending()},
+            "services": {
+                "total": len(services),
+                "ready": sum(one.ready for one in services),
+                "pending": self.controller.pending(),
+                "trouble": self.controller.trouble,
+            },
             "processes": [child.described() for child in self.fleet.processes()],
             "claims": volumes.claims(self.folder.pvc),
             "storageConfig": str(self.storage_config),

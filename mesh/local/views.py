@@ -49,7 +49,7 @@ def service(supervisor: Supervisor, applied: Applied) -> dict[str, Any]:
         **_standing(known),
         "copies": {"total": condition.total_copies, "failed": condition.failed_copies},
         "bounds": bounds_to_json(known.wanted.bounds),
-        "message": _message(known),
+        "message": _message(known, supervisor.controller.trouble),
         "document": shown(applied, namespace, status),
     }
 
@@ -155,8 +155,10 @@ def _standing(known: Service) -> dict[str, Any]:
     return {"status_word": found.word.value, "status": told}
 
 
-def _message(known: Service) -> str:
+def _message(known: Service, trouble: str) -> str:
     if known.refusal:
         return known.refusal
+    if known.applied and trouble:
+        return f"not written to the registry yet, which is tried until it succeeds: {trouble}"
     failure = known.condition().failure
     return failure.message if failure else ""

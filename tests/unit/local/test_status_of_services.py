@@ -10,7 +10,7 @@ from mesh.core.reconciliation import Registration
 from mesh.core.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus
 from mesh.core.units import Millis
 from mesh.local.controller import Service
-from mesh.local.views import _standing
+from mesh.local.views import _message, _standing
 
 A = PodId("a")
 
@@ -43,3 +43,11 @@ def test_a_service_that_is_loading_says_since_when_and_a_refused_one_why() -> No
     loading = ModelStatus(ModelState.LOADING, (), (CopyStatus(A, ModelState.LOADING, Millis(1_700_000_000_000)),))
     assert said(loading).startswith("loading since 2023-11-1")
     assert said(None, "the alias belongs to another owner") == "failing for good: the alias belongs to another owner"
+
+
+def test_what_the_registry_does_not_have_yet_says_why() -> None:
+    wanted = Registration(AliasId("s"), "owner", ModelId("m"), "type", "path", "key")
+    told = "not written to the registry yet, which is tried until it succeeds: etcd does not answer"
+    assert _message(Service(wanted, applied=True), "etcd does not answer") == told
+    assert _message(Service(wanted, applied=True), "") == ""
+    assert _message(Service(wanted, applied=False), "etcd does not answer") == "", "it was registered before"

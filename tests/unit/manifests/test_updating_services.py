@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mesh.core.aliases import SetAlias
+from mesh.core.errors import PeerUnavailable
 from mesh.core.events import RuntimeReturned
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.reconciliation import Condition, DropAlias, PointAlias, Registration, State, Transition
@@ -30,8 +31,12 @@ class Here:
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
+        self.away = ""
+        self.asked = 0
 
     async def set_alias(self, order: PointAlias, *, retry: bool) -> AliasStatus:
+        if self.away:
+            raise PeerUnavailable(self.away)
         wanted = order.registration
         info = ModelInfo(wanted.type, wanted.path, wanted.key)
         now = self._bench.conductor.now()
@@ -42,6 +47,7 @@ class Here:
         await self._bench.management.delete_alias(order.alias, order.owner)
 
     async def alias(self, alias: AliasId) -> AliasStatus:
+        self.asked += 1
         return self._bench.management.alias_status(alias)
 
 
@@ -50,7 +56,8 @@ class Service:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.controller = Controller(Here(bench), lambda _what, text: self.said.append(text))
+        self.here = Here(bench)
+        self.controller = Controller(self.here, lambda _what, text: self.said.append(text))
         self.said: list[str] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -110,6 +117,19 @@ async def test_an_update_loads_the_new_version_switches_and_deletes_the_old(serv
     service.bench.loaded("digits__2")
     await service.becomes(State.LOADED, None, Transition.UP_TO_DATE)
     assert service.models() == {"digits__2"}
+
+
+async def test_what_cannot_be_registered_yet_says_why_and_is_registered_as_soon_as_it_can_be(service: Service) -> None:
+    service.here.away = "the router cannot do it now: etcd does not answer"
+    service.apply("1")
+    await becomes(lambda: service.controller.trouble == service.here.away)
+    assert service.controller.pending() == 1
+    asked = service.here.asked
+    await service.controller.refresh([A])
+    assert service.here.asked == asked, "nobody who lists services waits for an answer that cannot come"
+    service.here.away = ""
+    await service.bench.loading("digits__1")
+    await becomes(lambda: service.controller.trouble == "" and service.controller.pending() == 0)
 
 
 @pytest.mark.parametrize("resident", [True, False], ids=["loaded", "not resident"])
