@@ -50,9 +50,14 @@ def bounds_of(document: InferenceService | Predictor) -> Bounds:
     """The bounds that a document asks for.
 
     Raises:
-        BoundsFault: a value is no number, negative, neither true nor false, or the minimum is greater than the maximum.
+        BoundsFault: a value is no number, negative, neither true nor false, the minimum is greater than the maximum, or an annotation has
+            our prefix and no meaning.
     """
     notes = document.metadata.annotations
+    for name in sorted(notes):
+        if name.startswith(PREFIX) and name not in (*ANNOTATIONS, SCALED):
+            said = f"metadata.annotations: there is no {name}; there are {', '.join(ANNOTATIONS)}"
+            raise BoundsFault(said, ("metadata", "annotations", name))
     (least, least_at), (most, most_at) = (_number(document, name) for name in (LEAST, MOST))
     bounds = Bounds(least, most, _flag(notes, PINNED), _flag(notes, PRELOAD))
     wrong = fault(bounds)

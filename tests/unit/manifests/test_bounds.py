@@ -81,6 +81,11 @@ def test_bounds_are_no_part_of_the_models_identity() -> None:
         (f"{LEAST}: '3'", "maxReplicas: 2", "f.yaml:9:18: the minimum of 3 copies is greater than the maximum of 2"),
         (f"{PINNED}: 'yes'", "", f"f.yaml:6:28: metadata.annotations: {PINNED} has to be true or false, not 'yes'"),
         (f"{PRELOAD}: ''", "", f"{PRELOAD} has to be true or false, not ''"),
+        (
+            "mesh.kserve.io/mincopies: '3'",
+            "",
+            f"f.yaml:6:31: metadata.annotations: there is no mesh.kserve.io/mincopies; there are {LEAST}, {MOST}, {PINNED}, {PRELOAD}",
+        ),
         ("x: y", "minReplicas: two", "f.yaml:9:18: spec.predictor.minReplicas: must be a whole number, not the text 'two'"),
         ("x: y", "maxReplicas: -1", "f.yaml:9:18: spec.predictor.maxReplicas: Input should be greater than or equal to 0"),
         (
