@@ -232,7 +232,7 @@ async def test_what_a_record_missed_is_put_right(site: Site, monkeypatch: pytest
     await site.change(RemoveCopy(M, HERE, copy.created, copy.last_used, copy.created))
     await keeper.sweep()
     assert HERE not in site.registry.models[M].copies, "it may be on its way"
-    site.later = SETTLED + 1
+    site.later = 10 * SETTLED
     await keeper.sweep()
     await settled(lambda: HERE in site.registry.models[M].copies, "it is written again")
     assert (site.registry.models[M].copies, site.registry.models[M].ready) == (right.copies, right.ready)
