@@ -206,7 +206,7 @@ def choose(
         constraints: what the model's type needs and prefers.
         outdated: pods whose replica set is being replaced (`mesh.core.rollout`); taken only if nothing else remains.
         now: the time.
-        draw: how many of n places further on the round starts, 0 to n-1: `rotation(now)`, or any number. Not asked if one place is left.
+        draw: how many of n places further on the round starts, 0 to n-1: `turn_at(now) % n`, or any number. Not asked if one place is left.
         churn_age: `Policy.churn_age`: a newer pod with a full cache that is younger than twice this is preferred no more.
         trace: whether to say why places were rejected.
     """
@@ -253,16 +253,11 @@ def _next_in_ring(equals: list[Rated], tied: list[Rated], ordinal: int, draw: Ca
 
 
 def turn_at(now: Millis) -> int:
-    """How many places further on the round of equals starts at a time, before it is taken by their number."""
-    return now // TURN
+    """How many places further on the round of equals starts at a time, before it is taken by their number; the same for all pods.
 
-
-def rotation(now: Millis) -> Callable[[int], int]:
-    """A draw that is the same for all pods at a time.
-
-    Each then starts its round at another place, so that what they order at once goes to all; and what one orders over time does, too.
+    Each starts its round at another place, so that what they order at once goes to all; and what one orders over time does, too.
     """
-    return lambda count: turn_at(now) % count
+    return now // TURN
 
 
 def _rank(candidate: Rated) -> tuple[int | str, ...]:

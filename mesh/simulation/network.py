@@ -121,10 +121,6 @@ class Network:
         for message in self._blocked.pop(pair, ()):
             later(self._draw(), message)
 
-    def is_cut(self, one: str, other: str) -> bool:
-        """Whether nothing gets through."""
-        return frozenset((one, other)) in self._blocked
-
     def slow(self, process: str, seconds: float) -> None:
         """All messages from and to a process take so much longer; 0 ends that."""
         self._slow[process] = seconds

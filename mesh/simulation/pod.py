@@ -57,7 +57,6 @@ class SimulatedPod:
     """A router and its model server, with all that the world does to them.
 
     Attributes:
-        life: how many pods had this name before.
         leaving: it was asked to end.
     """
 
@@ -67,7 +66,6 @@ class SimulatedPod:
     runtime: SimulatedRuntime
     registry: SimulatedRegistry
     network: Network
-    life: int = 0
     leaving: bool = False
     open: dict[asyncio.Task[Any], None] = field(default_factory=dict)
     """Calls that it answers."""

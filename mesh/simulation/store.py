@@ -64,7 +64,6 @@ class SimulatedStore:
         self.order = {table: RecordTable() for table in TABLES}
         """The same in order, with those told apart that say more than most."""
         self.registries: list[Follower] = []
-        self.writes = 0
         self._away = 0
 
     @property
@@ -122,7 +121,6 @@ class SimulatedStore:
     def write(self, news: Mapping[Key, Any], session: Follower | None = None) -> int:
         """Writes records together; None deletes. The revision."""
         self.revision += 1
-        self.writes += 1
         changes: list[tuple[Key, Cell]] = []
         before: Backup = {table: {} for table in TABLES}
         for (table, name), record in news.items():

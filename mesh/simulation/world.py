@@ -73,7 +73,6 @@ class World:
         self.watchers: list[Callable[[SimulatedPod, Instruction], object]] = []
         self._settings = dict(settings or {})
         self._number = 0
-        self._lives: Counter[str] = Counter()
         self.loop = SimulatedLoop()
         self.network = Network(self._own_random(), delay)
         self.network.breaks = self._broken
@@ -166,8 +165,7 @@ class World:
         )
         # The store follows a pod from when that joins; made here, because a registry belongs to its process.
         registry = SimulatedRegistry(self.store, process)
-        pod = SimulatedPod(name, process, SimulatedClock(skew, drift), model_server, registry, self.network, self._lives[name])
-        self._lives[name] += 1
+        pod = SimulatedPod(name, process, SimulatedClock(skew, drift), model_server, registry, self.network)
         self.network.welcome(process)
         self.pods[name] = pod
         self.note(f"{name} starts")

@@ -13,7 +13,7 @@ import pytest
 
 from mesh.core.constraints import Constraints
 from mesh.core.ids import PodId
-from mesh.core.placement import Place, Wish, choose, rotation
+from mesh.core.placement import Place, Wish, choose, turn_at
 from mesh.core.units import Millis
 from tests.unit.core.places import MODEL, NOW, Draw, a_full_place, a_place
 
@@ -39,7 +39,7 @@ def burst(places: Sequence[Place], seed: int, *, deciders: int = PODS, models: i
         now, mine = Millis(NOW + clocks[decider] + number * 30_000 // models), orders[decider]
         view = [Place(place.pod, place.record, mine[place.pod]) for place in places]
         wish = Wish("sklearn", now, frozenset(), {}, MODEL, places[decider].pod)
-        chosen = choose(view, wish, Constraints(), frozenset(), now, draw or rotation(now)).pod
+        chosen = choose(view, wish, Constraints(), frozenset(), now, draw or turn_at(now).__mod__).pod
         assert chosen is not None
         mine[chosen] += 1
     return sum(orders, Counter[PodId]())
