@@ -26,7 +26,8 @@ from tests.support import environments
 from tests.support.cluster import a_cluster
 from tests.support.mesh import a_mesh
 
-QUIET = {"MESH_LOG_LEVEL": "INFO"}
+QUIET = {"MESH_LOG_LEVEL": "INFO", "MM_SCALEUP_RPM_THRESHOLD": "1000000000"}
+"""A model that is called so much would get a second copy, and the calls of both ways would be shared by both pods."""
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
