@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -16,7 +17,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, NamedTuple
 
-from mesh.core.errors import Code, Unsupported
+from mesh.core.errors import Code, Malformed, Unsupported
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -29,11 +30,33 @@ LOADS_KEPT = 1_024
 """Latest loads whose times are kept for the calls that waited for them."""
 LAST_SPANS = 5.0
 """Seconds at the end in which spans are still sent."""
+TOLD_EVERY = 60.0
+"""Seconds between two lines of the log about a receiver that does not answer."""
 
 _log = logging.getLogger(__name__)
 
 Headers = tuple[tuple[str, str | bytes], ...]
 _NONE: AbstractContextManager[None] = nullcontext()
+
+
+class _Seldom(logging.Filter):
+    """Lets through what the exporter says of a receiver that does not answer, which it says of every batch and every try, once a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is told; says what it is about."""
+        if record.created < self._next:
+            return False
+        self._next = record.created + TOLD_EVERY
+        record.msg, record.args = f"spans are not sent, which is told once a minute: {record.getMessage()}", ()
+        return True
+
+
+_SELDOM = _Seldom()
+_URL = re.compile(r"https?://[^/\s]+", re.IGNORECASE)
 
 
 class _Times(NamedTuple):
@@ -65,12 +88,15 @@ def begin(service: str, instance: str, environ: Mapping[str, str]) -> None:
         environ: the environment.
 
     Raises:
+        Malformed: what is named is no URL of a receiver.
         Unsupported: a receiver is named, and the SDK is not installed.
     """
     global _on
     named = next((name for name in ENDPOINTS if environ.get(name)), None)
     if named is None or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return
+    if not _URL.match(environ[named]):
+        raise Malformed(f"{named}={environ[named]} is no URL of a receiver, such as http://collector:4318")
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
@@ -81,6 +107,7 @@ def begin(service: str, instance: str, environ: Mapping[str, str]) -> None:
     about = {"service.instance.id": instance} | ({} if environ.get("OTEL_SERVICE_NAME") else {"service.name": service})
     provider = TracerProvider(resource=Resource.create(about), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    logging.getLogger(OTLPSpanExporter.__module__).addFilter(_SELDOM)
     _on = _On(provider.get_tracer("modelmesh"), provider)
 
 

@@ -48,6 +48,7 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
         self._kept: object = None
         self._took = 0.0
+        self._fault = ""
 
     async def header(self) -> Header | None:
         """What the snapshot is of; None if there is none that can be used."""
@@ -117,6 +118,20 @@ class Keeper:
                 if entry.table in (MODELS.name, ALIASES.name) and entry.id not in self._mirror.tables[entry.table]:
                     self._mirror.deletions.note(self._key(entry), Origin(self._mirror.marker, self._mirror.revision))
 
+    def _told(self, fault: str) -> None:
+        """Tells what keeps the snapshot from being written, or that nothing does any more; each once."""
+        if fault and fault != self._fault:
+            log.warning(
+                "the snapshot %s (MESH_SNAPSHOT_PATH) is not written: %s; without it this pod cannot start while etcd is away. Its folder "
+                "has to exist and to be writable; it is tried again every %g s",
+                self._file.path,
+                fault,
+                self._every,
+            )
+        elif self._fault and not fault:
+            log.info("the snapshot %s (MESH_SNAPSHOT_PATH) is written again", self._file.path)
+        self._fault = fault
+
     async def _write(self) -> None:
         """Writes a snapshot if there is news, and it is whole and of one etcd."""
         marker = self._mirror.marker
@@ -136,8 +151,9 @@ class Keeper:
                 return
             await writer.finish()
             self._kept = state
+            self._told("")
         except OSError as error:
-            log.warning("the snapshot %s (MESH_SNAPSHOT_PATH) is not written: %s", self._file.path, error.strerror or error)
+            self._told(error.strerror or str(error))
         finally:
             await writer.give_up()
             self._took = time.monotonic() - begun

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from mesh.core.errors import Overloaded, Unsupported
+from mesh.core.errors import Malformed, Overloaded, Unsupported
 from mesh.telemetry import logs, traces
 from tests.support.waiting import until
 
@@ -57,6 +57,21 @@ def test_without_the_sdk_the_message_says_what_to_install(monkeypatch: pytest.Mo
     with pytest.raises(Unsupported, match=r"OTEL_EXPORTER_OTLP_ENDPOINT is set, .* install modelmesh-router\[otel\] or unset it"):
         traces.begin("s", "p", ENDPOINT)
     assert traces.outgoing(GIVEN) is GIVEN
+
+
+@pytest.mark.parametrize("endpoint", ["collector:4318", "collector", "ftp://collector", "http://"])
+def test_what_is_no_url_of_a_receiver_ends_the_start_instead_of_every_batch(endpoint: str) -> None:
+    with pytest.raises(Malformed, match=f"OTEL_EXPORTER_OTLP_ENDPOINT={endpoint} is no URL of a receiver, such as http://collector:4318"):
+        traces.begin("s", "p", {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
+    assert traces.outgoing(GIVEN) is GIVEN
+
+
+def test_a_receiver_that_refuses_is_told_of_once_a_minute() -> None:
+    seldom = traces._Seldom()
+    lines = [logging.LogRecord("x", logging.WARNING, "", 0, "refused by %s", ("port 9",), None) for _ in range(3)]
+    lines[0].created, lines[1].created, lines[2].created = 1000.0, 1059.0, 1060.0
+    assert [seldom.filter(line) for line in lines] == [True, False, True]
+    assert lines[0].getMessage() == "spans are not sent, which is told once a minute: refused by port 9"
 
 
 async def test_a_receiver_that_is_silent_does_not_hold_up_the_end(
