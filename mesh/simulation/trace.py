@@ -75,7 +75,9 @@ class Trace:
                 setattr(model, name, int(value) if name == "size" else value)
             if missing and (known or name != "duration"):
                 words = "the median of the others" if known else "nothing better is known"
-                said.append(f"{len(missing)} of {len(self.models)} models have no {name} in the trace: {value:,.0f} {unit} assumed, {words}")
+                said.append(
+                    f"{len(missing)} of {len(self.models)} models have no {name} in the trace: {value:,.0f} {unit} assumed, {words}"
+                )
         return said
 
 
