@@ -117,6 +117,10 @@ class Etcd:
         return subprocess.run(command, capture_output=True, text=True, timeout=30, env={"ETCDCTL_API": "3"})
 
 
+_TURNS = 10
+"""Of the event loop, more than enough from an accepted connection to whoever serves it, and from its end to the end of its socket."""
+
+
 class Way:
     """A TCP way to a server that can be cut, shut, and made to lose what comes back."""
 
@@ -135,8 +139,7 @@ class Way:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        self.cut()
+        await self._take_no_more()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
@@ -156,12 +159,20 @@ class Way:
 
     async def refuse(self) -> None:
         """Listens no more."""
-        self._server.close()
-        self.cut()
+        await self._take_no_more()
         await self._server.wait_closed()
+
+    async def _take_no_more(self) -> None:
+        """Sends away also who was accepted in this moment, and is served some turns of the event loop later."""
+        self._server.close()
+        self._open = False
+        self.cut()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
     async def listen(self) -> None:
         """Listens again, on the same port."""
+        self._open = True
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
 
     def lose(self, what: Literal["questions", "answers"]) -> None:

@@ -132,8 +132,18 @@ def test_minimum_and_pin_hold_through_a_drain(mesh: Cluster) -> None:
     mesh.await_all()
 
 
+def emptied(mesh: Cluster) -> None:
+    """Forgets every service and model, and waits until no pod has any."""
+    pod = somebody(mesh)
+    for alias in pod.facts("aliases")["aliases"]:
+        pod.client.delete_alias(alias["id"])
+    for model in pod.facts("models")["models"]:
+        pod.client.unregister(model["id"])
+    until(lambda: all(not one.facts("copies")["copies"] for one in mesh.pods), "nothing is left")
+
+
 def pinned_on(mesh: Cluster, number: int) -> str:
-    """A pinned model that a pod has alone; copies go round, so that each pod gets its turn."""
+    """A pinned model that a pod has alone; copies go round among pods that are alike, so that each gets its turn."""
     for attempt in range(20):
         model = bound(mesh, f"survivor-{attempt}", load=True, pinned=True)
         if holds(mesh, model, 1) == {number}:
@@ -144,6 +154,7 @@ def pinned_on(mesh: Cluster, number: int) -> str:
 def test_minimum_and_pin_hold_through_a_kill_of_the_leader_which_is_forgotten(mesh: Cluster, etcd: Etcd) -> None:
     leader = next(one["id"] for one in mesh[0].facts("pods")["pods"] if one["leads"])
     home = [pod.id for pod in mesh.pods].index(leader)
+    emptied(mesh)
     pinned, everywhere = pinned_on(mesh, home), bound(mesh, "everywhere", minCopies=PODS)
     assert len(holds(mesh, everywhere, PODS)) == PODS
     mesh[0].client.register("broken", "FAILALWAYS_it is broken", kind=f"on-{home}", load=True, sync=True)
