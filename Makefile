@@ -5,7 +5,8 @@ export PYTHONDONTWRITEBYTECODE ?=
 BIN := .venv/bin
 SOURCES := mesh runtime_adapters tests protos examples benchmarks
 # Two files of tests at a time: those that start servers mostly wait for them. `make test BESIDE=` runs one after the other.
-BESIDE ?= -n 2 --dist loadfile
+# Files in their order: sorted by their numbers of tests, the few long ones would come last and run alone.
+BESIDE ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo up test lint types layers proof docs environments unit simulation simulate conformance integration protocols clean help
 
