@@ -161,10 +161,17 @@ def test_many_messages_may_have_one_answer(client: Client, count: int) -> None:
 def test_one_message_may_have_many_answers(client: Client, count: int) -> None:
     answers = client.predictor.predictMany(example.PredictRequest(text=f"test:answers:{count}"), metadata=to(MODEL), timeout=30)
     assert len(list(answers)) == count
-    if count:
-        # Those of a stream without messages: `test_streams.test_the_headers_of_a_stream_come_back`.
-        assert dict(answers.initial_metadata())["x-runtime"] == "example"
     assert dict(answers.trailing_metadata())["x-runtime-trailer"] == MODEL.encode().hex()
+
+
+@pytest.mark.parametrize(
+    "count",
+    [pytest.param(0, marks=pytest.mark.xfail(strict=False, reason="gRPC's client can forget headers that come with the end")), 1, 100],
+)
+def test_the_headers_of_many_answers_come_back(client: Client, count: int) -> None:
+    answers = client.predictor.predictMany(example.PredictRequest(text=f"test:answers:{count}"), metadata=to(MODEL), timeout=30)
+    assert len(list(answers)) == count
+    assert dict(answers.initial_metadata())["x-runtime"] == "example"
 
 
 def test_the_first_message_names_the_model_and_a_later_one_must_not_name_another(client: Client, runtime: RuntimeProcess) -> None:
