@@ -13,17 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.services import TYPES, model_type
-from mesh.core.busyness import Busyness
-from mesh.core.constraints import Constraints
-from mesh.core.hops import Kind
+from mesh.core.cache.busyness import Busyness
+from mesh.core.cache.publishing import PERIOD, due, least_space
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.journey import Journey
+from mesh.core.placement.constraints import Constraints
 from mesh.core.pod import Pod
 from mesh.core.policy import Policy
-from mesh.core.publishing import PERIOD, due, least_space
-from mesh.core.records import ModelInfo, ModelRecord
-from mesh.core.steps import Forward, View, WaitFor
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import ModelInfo, ModelRecord
+from mesh.core.routing.hops import Kind
+from mesh.core.routing.journey import Journey
+from mesh.core.routing.steps import Forward, View, WaitFor
 from mesh.core.units import Millis, Units
 
 PODS = 1000

@@ -10,7 +10,7 @@ from typing import Any
 from aetcd import rpc
 
 from mesh.core.ids import ModelId
-from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
+from mesh.core.registry.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.units import Millis
 from mesh.manifests.predictor import SERVICE_OWNER, PredictorSpec
 from mesh.settings import Settings

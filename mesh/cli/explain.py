@@ -13,10 +13,10 @@ from mesh.cli import output
 from mesh.cli.client import Control, MeshOption
 from mesh.cli.output import Format
 from mesh.cli.retold import Retold, clock, retold
-from mesh.core.bounds import told
 from mesh.core.errors import Malformed
-from mesh.core.placement_evidence import PlacementEvidence
-from mesh.core.records import NO_BOUNDS, Bounds
+from mesh.core.placement.evidence import PlacementEvidence
+from mesh.core.registry.records import NO_BOUNDS, Bounds
+from mesh.core.scaling.bounds import told
 from mesh.local import explanations
 from mesh.local.addressed import AddressedPods
 

@@ -14,7 +14,7 @@ from mesh.cli import output
 from mesh.cli.client import Control, MeshOption
 from mesh.cli.output import Format
 from mesh.core.errors import Malformed, Unknown
-from mesh.core.status import ModelState
+from mesh.core.explaining.status import ModelState
 
 PAGE = 250
 """Models asked for at a time: a router that serves calls writes no long lists."""

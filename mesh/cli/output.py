@@ -14,9 +14,9 @@ import typer
 from rich.console import Console
 from ruamel.yaml import YAML
 
-from mesh.core.bounds import bounds_from_json, told
 from mesh.core.errors import Malformed, MeshError
-from mesh.core.status import Standing, Word
+from mesh.core.explaining.status import Standing, Word
+from mesh.core.scaling.bounds import bounds_from_json, told
 from mesh.core.units import Millis
 
 console = Console(highlight=False, soft_wrap=True)

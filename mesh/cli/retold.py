@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from mesh.cli import output
-from mesh.core.decisions import Candidate, Evidence
 from mesh.core.errors import Malformed
-from mesh.core.replay import evidence_from_json
+from mesh.core.explaining.decisions import Candidate, Evidence
+from mesh.core.explaining.replay import evidence_from_json
 
 _HEADS = {"rpm": "REQ/MIN", "cache_age_s": "CACHE AGE", "weight_bytes": "SIZE", "unused_ms": "UNUSED FOR", "failed_at_ms": "FAILED AT"}
 _APART = frozenset({"zone", "version"})
@@ -49,7 +49,7 @@ class Retold:
 
     @property
     def kind(self) -> str:
-        """As of `mesh.core.decisions.Kind`."""
+        """As of `mesh.core.explaining.decisions.Kind`."""
         return str(self.told["kind"])
 
     @property

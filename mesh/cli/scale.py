@@ -9,9 +9,9 @@ import typer
 from mesh.cli import output
 from mesh.cli.client import Control, MeshOption
 from mesh.cli.output import Format
-from mesh.core.bounds import MOST as MOST_COPIES
-from mesh.core.bounds import bounds_from_json, told
 from mesh.core.errors import Malformed
+from mesh.core.scaling.bounds import MOST as MOST_COPIES
+from mesh.core.scaling.bounds import bounds_from_json, told
 from mesh.manifests.bounds import LEAST, MOST, PINNED, PRELOAD
 
 

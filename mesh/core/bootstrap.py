@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mesh.core.ids import ModelId, PodId
 from mesh.core.policy import SECOND
-from mesh.core.records import ModelRecord
+from mesh.core.registry.records import ModelRecord
 from mesh.core.units import Millis
 
 MOST_FATAL = 2

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mesh.core.edits import ModelEdit
 from mesh.core.errors import Code, MeshError
 from mesh.core.ids import CopyId, ModelId, PodId
-from mesh.core.records import ModelInfo
+from mesh.core.registry.edits import ModelEdit
+from mesh.core.registry.records import ModelInfo
 from mesh.core.units import Millis, Units
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from mesh.core.edits import ModelEdit
 from mesh.core.errors import MeshError
 from mesh.core.ids import CopyId, ModelId
-from mesh.core.records import ModelInfo
+from mesh.core.registry.edits import ModelEdit
+from mesh.core.registry.records import ModelInfo
 from mesh.core.units import Millis
 
 

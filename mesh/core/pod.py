@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mesh.core.bounds import BoundsOfModels
-from mesh.core.cache import Cache
-from mesh.core.cluster import Cluster, Subset
-from mesh.core.constraints import Constraints
-from mesh.core.copies import COMING, SERVING, Copy, State
-from mesh.core.edits import AddCopy, ClearFailure, SettleCopy
+from mesh.core.cache.cache import Cache
+from mesh.core.cache.copies import COMING, SERVING, Copy, State
+from mesh.core.cache.rules import RULES
 from mesh.core.errors import Leaving, MeshError, RuntimeDown
 from mesh.core.events import (
     CopyEvent,
@@ -28,15 +25,18 @@ from mesh.core.events import (
     RuntimeReturned,
     TimePassed,
 )
-from mesh.core.hops import Load
+from mesh.core.explaining.story import Line
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import NEVER, InstanceRecord
 from mesh.core.instructions import Abandon, ChangeRecord, Instruction, Outcome, PredictSize, ReleaseWaiters
-from mesh.core.neighbourhood import Neighbourhood
+from mesh.core.placement.cluster import Cluster, Subset
+from mesh.core.placement.constraints import Constraints
 from mesh.core.policy import SECOND, UNKNOWN_AGE, Policy, is_far
-from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
-from mesh.core.rules import RULES
-from mesh.core.story import Line
+from mesh.core.registry.edits import AddCopy, ClearFailure, SettleCopy
+from mesh.core.registry.instances import NEVER, InstanceRecord
+from mesh.core.registry.records import AliasRecord, ModelInfo, ModelRecord
+from mesh.core.routing.hops import Load
+from mesh.core.routing.neighbourhood import Neighbourhood
+from mesh.core.scaling.bounds import BoundsOfModels
 from mesh.core.units import Millis
 
 ROOM_ELSEWHERE = 5

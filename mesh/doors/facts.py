@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mesh.core.decisions import Kind
 from mesh.core.errors import Malformed
-from mesh.core.status import ModelState
+from mesh.core.explaining.decisions import Kind
+from mesh.core.explaining.status import ModelState
 from mesh.doors.http_small import Request
 from mesh.doors.probes import Answer, Route
 from mesh.pod.explaining import LATEST, Explanations

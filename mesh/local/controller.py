@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mesh.core.errors import Conflict, MeshError, PeerUnavailable
+from mesh.core.explaining.status import AliasState, AliasStatus
 from mesh.core.ids import AliasId
-from mesh.core.reconciliation import Condition, DropAlias, PointAlias, Registration, decide, decide_removal, describe, settled
-from mesh.core.status import AliasState, AliasStatus
+from mesh.core.registry.reconciliation import Condition, DropAlias, PointAlias, Registration, decide, decide_removal, describe, settled
 from mesh.local.processes import Say
 
 log = logging.getLogger(__name__)

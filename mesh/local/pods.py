@@ -8,9 +8,9 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from mesh.core.errors import MeshError, PeerUnavailable
+from mesh.core.explaining.status import AliasStatus
 from mesh.core.ids import AliasId
-from mesh.core.reconciliation import DropAlias, PointAlias
-from mesh.core.status import AliasStatus
+from mesh.core.registry.reconciliation import DropAlias, PointAlias
 from mesh.local.pod import PodSetup
 from mesh.local.ports import HOST
 from mesh.local.processes import Child, Say

@@ -1,4 +1,4 @@
-"""The router's management interface, in the words of `mesh.core.reconciliation`."""
+"""The router's management interface, in the words of `mesh.core.registry.reconciliation`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from urllib.parse import unquote
 import grpc
 import httpx
 
-from mesh.core.bounds import bounds_to_json
 from mesh.core.errors import Conflict, Failed, MeshError, PeerUnavailable, Unknown
+from mesh.core.explaining.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.reconciliation import DropAlias, PointAlias
-from mesh.core.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus
+from mesh.core.registry.reconciliation import DropAlias, PointAlias
+from mesh.core.scaling.bounds import bounds_to_json
 from mesh.core.units import Millis
 from mesh.local.ports import HOST
 from mesh.protocols import model_mesh_pb2 as pb

@@ -6,11 +6,11 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
-from mesh.core.bounds import bounds_to_json
 from mesh.core.errors import Unavailable, Unknown
-from mesh.core.failed_loads import FailedLoads
+from mesh.core.explaining.status import ModelState, ModelStatus, Standing, Word, standing
 from mesh.core.ids import AliasId
-from mesh.core.status import ModelState, ModelStatus, Standing, Word, standing
+from mesh.core.routing.failed_loads import FailedLoads
+from mesh.core.scaling.bounds import bounds_to_json
 from mesh.core.units import Millis
 from mesh.local import pod, scaler
 from mesh.local.controller import Service

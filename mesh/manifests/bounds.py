@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mesh.core.bounds import fault
 from mesh.core.errors import Malformed
-from mesh.core.records import Bounds
+from mesh.core.registry.records import Bounds
+from mesh.core.scaling.bounds import fault
 from mesh.manifests.documents import InferenceService, Predictor
 
 PREFIX = "mesh.kserve.io/"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from mesh.core.errors import Malformed
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.reconciliation import Registration
+from mesh.core.registry.reconciliation import Registration
 from mesh.manifests.bounds import bounds_of
 from mesh.manifests.documents import FRAMEWORKS, SCHEMA_PATH, SECRET_KEY, SERVING_RUNTIME, Framework, InferenceService, Model, Predictor
 from mesh.manifests.gojson import Json, by_bytes, dumps

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mesh.core.reconciliation import Condition, Failure
+from mesh.core.registry.reconciliation import Condition, Failure
 
 
 @dataclass(frozen=True)

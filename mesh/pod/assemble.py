@@ -6,16 +6,16 @@ import logging
 import random
 from dataclasses import dataclass, field
 
-from mesh.core.constraints import Constraints
-from mesh.core.dataplane import Dataplane
 from mesh.core.errors import Malformed
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import InstanceRecord
+from mesh.core.placement.constraints import Constraints
+from mesh.core.placement.rollout import Rollout
 from mesh.core.pod import Pod
-from mesh.core.records import AliasRecord, ModelRecord
-from mesh.core.rollout import Rollout
-from mesh.core.scaling import Scaling
-from mesh.core.steps import View
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import AliasRecord, ModelRecord
+from mesh.core.routing.dataplane import Dataplane
+from mesh.core.routing.steps import View
+from mesh.core.scaling.ticks import Scaling
 from mesh.core.units import bytes_of
 from mesh.pod.accesses import Accesses
 from mesh.pod.admission import Admission

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.listing import Listing
-from mesh.core.records import AliasRecord, ModelRecord
-from mesh.core.shelf import Shelf
+from mesh.core.registry.listing import Listing
+from mesh.core.registry.records import AliasRecord, ModelRecord
+from mesh.core.registry.shelf import Shelf
 from mesh.store.registry import Registry
 from mesh.store.tables import in_order, noted
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from mesh.core.copies import Copy
+from mesh.core.cache.copies import Copy
 from mesh.core.errors import MeshError
 from mesh.core.events import Event, LoadWanted, TimePassed
 from mesh.core.ids import ModelId

@@ -6,13 +6,13 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from mesh.core.copies import SERVING, Copy
-from mesh.core.edits import RemoveCopy
+from mesh.core.cache.copies import SERVING, Copy
 from mesh.core.errors import MeshError
 from mesh.core.events import PodLeaves
 from mesh.core.ids import ModelId, PodId
 from mesh.core.policy import HOUR
-from mesh.core.transitions import Living
+from mesh.core.registry.edits import RemoveCopy
+from mesh.core.registry.transitions import Living
 from mesh.pod.conductor import Conductor
 from mesh.pod.loads import Loads
 from mesh.pod.travel import Travels

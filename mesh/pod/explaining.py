@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Set
 from itertools import chain, islice, takewhile
 from typing import Any, Protocol
 
-from mesh.core.decisions import Decision, Decisions, Kind, size_of, told
-from mesh.core.eviction import Eviction
+from mesh.core.cache.eviction import Eviction
+from mesh.core.explaining.decisions import Decision, Decisions, Kind, size_of, told
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.listing import Listing
-from mesh.core.shelf import Shelf
+from mesh.core.registry.listing import Listing
+from mesh.core.registry.shelf import Shelf
 from mesh.pod.census import Census
 from mesh.pod.conductor import Conductor
 from mesh.store.registry import Registry

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mesh.core.bounds import bounds_to_json
-from mesh.core.copies import GRANTED, Copy
-from mesh.core.edits import is_call
-from mesh.core.failed_loads import FailedLoads
+from mesh.core.cache.copies import GRANTED, Copy
+from mesh.core.explaining.status import standing
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import NEVER, InstanceRecord
-from mesh.core.records import ModelRecord
-from mesh.core.status import standing
+from mesh.core.registry.edits import is_call
+from mesh.core.registry.instances import NEVER, InstanceRecord
+from mesh.core.registry.records import ModelRecord
+from mesh.core.routing.failed_loads import FailedLoads
+from mesh.core.scaling.bounds import bounds_to_json
 from mesh.core.units import Millis, Units, bytes_of
 from mesh.pod.census import Census
 from mesh.pod.conductor import Conductor

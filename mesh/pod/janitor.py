@@ -6,12 +6,12 @@ import asyncio
 import logging
 import random
 
-from mesh.core.decisions import Decision, Kind
 from mesh.core.errors import StoreUnavailable, Unknown
+from mesh.core.explaining.decisions import Decision, Kind
 from mesh.core.ids import ModelId
-from mesh.core.janitor import Janitor, Order, Repair, deleted
-from mesh.core.mentions import Mentions
-from mesh.core.records import ModelRecord
+from mesh.core.registry.janitor import Janitor, Order, Repair, deleted
+from mesh.core.registry.mentions import Mentions
+from mesh.core.registry.records import ModelRecord
 from mesh.pod.conductor import Conductor
 from mesh.store.registry import Registry
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from mesh.core.ids import PodId
-from mesh.core.transitions import Living
+from mesh.core.registry.transitions import Living
 from mesh.store.registry import Registry
 
 

@@ -8,11 +8,11 @@ import random
 from dataclasses import replace
 
 from mesh.core.errors import DeadlineExceeded, MeshError, Unknown
-from mesh.core.hops import Hop
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instructions import Instruction, LoadElsewhere
-from mesh.core.journey import Journey
-from mesh.core.steps import Forward, Purpose, Refuse, Serve, View, WaitFor
+from mesh.core.routing.hops import Hop
+from mesh.core.routing.journey import Journey
+from mesh.core.routing.steps import Forward, Purpose, Refuse, Serve, View, WaitFor
 from mesh.core.units import Millis
 from mesh.pod.conductor import Conductor
 from mesh.pod.lookups import Lookups

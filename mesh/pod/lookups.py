@@ -6,10 +6,10 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Hashable
 
-from mesh.core.aliases import ReadAlias
-from mesh.core.edits import Edit, ReadModel
 from mesh.core.errors import StoreUnavailable
 from mesh.core.ids import AliasId, ModelId
+from mesh.core.registry.aliases import ReadAlias
+from mesh.core.registry.edits import Edit, ReadModel
 from mesh.store.registry import Registry
 
 AGAIN = 1.0

@@ -8,17 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from mesh.core.aliases import DeleteAlias, ReadAlias, SetAlias, TryAgain
-from mesh.core.edits import CreateModel, DeleteModel, Edit, ReadModel
 from mesh.core.errors import Malformed, MeshError
 from mesh.core.events import FailureCleared
+from mesh.core.explaining.status import AliasState, AliasStatus, ModelState, ModelStatus, alias_state, model_status
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.listing import Listing
-from mesh.core.names import resolve_name
 from mesh.core.policy import AGE_ON_LOAD, AGE_ON_REGISTER
-from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
-from mesh.core.status import AliasState, AliasStatus, ModelState, ModelStatus, alias_state, model_status
-from mesh.core.transitions import Living
+from mesh.core.registry.aliases import DeleteAlias, ReadAlias, SetAlias, TryAgain
+from mesh.core.registry.edits import CreateModel, DeleteModel, Edit, ReadModel
+from mesh.core.registry.listing import Listing
+from mesh.core.registry.records import AliasRecord, ModelInfo, ModelRecord
+from mesh.core.registry.transitions import Living
+from mesh.core.routing.names import resolve_name
 from mesh.core.units import Millis
 from mesh.pod import state_lines
 from mesh.pod.conductor import Conductor

@@ -8,16 +8,16 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from mesh.core.busyness import Busyness
-from mesh.core.edits import ClearFailure, RemoveCopy
+from mesh.core.cache.busyness import Busyness
+from mesh.core.cache.publishing import PERIOD, due, least_space
 from mesh.core.errors import Conflict, MeshError, StoreUnavailable
 from mesh.core.events import RecordDiffers
 from mesh.core.ids import PodId
-from mesh.core.instances import InstanceRecord
 from mesh.core.instructions import Instruction
-from mesh.core.publishing import PERIOD, due, least_space
+from mesh.core.registry.edits import ClearFailure, RemoveCopy
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.scaling.wanted_pods import Use
 from mesh.core.units import Millis
-from mesh.core.wanted_pods import Use
 from mesh.pod.build_version import build_version
 from mesh.pod.conductor import Conductor
 from mesh.pod.peer_lines import Greeting

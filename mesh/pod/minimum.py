@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
 
-from mesh.core.decisions import Decision, Kind
 from mesh.core.errors import MeshError
+from mesh.core.explaining.decisions import Decision, Kind
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.mentions import Mentions
-from mesh.core.minimum import ORDER, START, Minimum, Stock, just_started
 from mesh.core.policy import AGE_ON_LOAD
-from mesh.core.records import AliasRecord, ModelRecord
-from mesh.core.transitions import Living
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.mentions import Mentions
+from mesh.core.registry.records import AliasRecord, ModelRecord
+from mesh.core.registry.transitions import Living
+from mesh.core.scaling.minimum import ORDER, START, Minimum, Stock, just_started
 from mesh.core.units import Millis
 from mesh.pod.conductor import Conductor
 from mesh.pod.leading import leads_ours

@@ -14,10 +14,10 @@ from google.protobuf.message import DecodeError
 from grpc import aio
 
 from mesh.core.errors import Code, DeadlineExceeded, MeshError, PeerUnavailable, TooLarge
-from mesh.core.hops import Load
 from mesh.core.ids import PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.probing import probe_after
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.routing.hops import Load
+from mesh.core.routing.probing import probe_after
 from mesh.core.units import Millis
 from mesh.protocols import peer_pb2 as pb
 from mesh.wire.call import Metadata, RuntimeStatus

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from grpc import aio
 
 from mesh.core.errors import DeadlineExceeded, PeerUnavailable
-from mesh.core.hops import Hop
 from mesh.core.ids import PodId
+from mesh.core.routing.hops import Hop
 from mesh.core.units import Millis
 from mesh.pod.peer_lines import SERVICE, Greeting, Line, Neighbours, hello
 from mesh.protocols import peer_pb2 as pb

@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from mesh.core.decisions import Decision, Kind
 from mesh.core.errors import MeshError
+from mesh.core.explaining.decisions import Decision, Kind
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.proactive import Early, Filling
-from mesh.core.transitions import Living
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.transitions import Living
+from mesh.core.scaling.proactive import Early, Filling
 from mesh.pod.census import Census
 from mesh.pod.conductor import Conductor
 from mesh.pod.leading import Lead

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 
 from mesh.core.bootstrap import Bootstrap
-from mesh.core.edits import MarkReady, RecordFailure
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instructions import ChangeRecord, Instruction
-from mesh.core.records import ModelRecord
+from mesh.core.registry.edits import MarkReady, RecordFailure
+from mesh.core.registry.records import ModelRecord
 from mesh.core.units import Millis
 from mesh.pod.conductor import Conductor
 from mesh.settings import Settings

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from mesh.core.decisions import Decision, Kind
 from mesh.core.errors import StoreUnavailable
+from mesh.core.explaining.decisions import Decision, Kind
 from mesh.core.ids import ModelId, PodId
-from mesh.core.mentions import Mentions
-from mesh.core.reaping import Absence, Absences, ForgetPods, in_parts
+from mesh.core.registry.mentions import Mentions
+from mesh.core.registry.reaping import Absence, Absences, ForgetPods, in_parts
 from mesh.pod.conductor import Conductor
 from mesh.pod.leading import Lead
 from mesh.store.registry import Registry

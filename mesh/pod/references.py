@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from mesh.core.errors import StoreUnavailable
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.listing import Listing
-from mesh.core.records import AliasRecord, ModelRecord
-from mesh.core.references import References
-from mesh.core.shelf import Shelf
+from mesh.core.registry.listing import Listing
+from mesh.core.registry.records import AliasRecord, ModelRecord
+from mesh.core.registry.references import References
+from mesh.core.registry.shelf import Shelf
 from mesh.pod.clock import Clock
 from mesh.store.registry import Registry
 from mesh.store.tables import in_order

@@ -6,14 +6,14 @@ import asyncio
 import logging
 from collections.abc import Iterator
 
-from mesh.core.decisions import Decision, Kind
 from mesh.core.errors import MeshError
 from mesh.core.events import CopySpared
-from mesh.core.hops import Hop
-from mesh.core.hops import Kind as HopKind
+from mesh.core.explaining.decisions import Decision, Kind
 from mesh.core.ids import PodId
-from mesh.core.rates import ScalingRules
-from mesh.core.scaling import AddCopies, GiveBack, Order, Scaling
+from mesh.core.routing.hops import Hop
+from mesh.core.routing.hops import Kind as HopKind
+from mesh.core.scaling.rates import ScalingRules
+from mesh.core.scaling.ticks import AddCopies, GiveBack, Order, Scaling
 from mesh.core.units import Millis
 from mesh.pod.conductor import Conductor
 from mesh.pod.loads import Loads

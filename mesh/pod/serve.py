@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TypeVar
 
-from mesh.core.copies import Copy
+from mesh.core.cache.copies import Copy
 from mesh.core.errors import MeshError, Unknown, Unsupported
-from mesh.core.hops import Hop
 from mesh.core.ids import ModelId
+from mesh.core.routing.hops import Hop
 from mesh.pod.admission import Admission
 from mesh.pod.measured import Invoked, Measured
 from mesh.pod.peers import Peers

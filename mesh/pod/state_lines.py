@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import islice
 
-from mesh.core.cluster import Cluster
-from mesh.core.copies import Copy
+from mesh.core.cache.copies import Copy
 from mesh.core.ids import PodId
-from mesh.core.instances import NEVER, InstanceRecord
-from mesh.core.placement import Place, Rated, Wish
+from mesh.core.placement.choice import Place, Rated, Wish
+from mesh.core.placement.cluster import Cluster
+from mesh.core.registry.instances import NEVER, InstanceRecord
 from mesh.core.units import Millis, Units, bytes_of
 from mesh.pod.conductor import Conductor
 from mesh.store.registry import Registry

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mesh.core.aliases import SetAlias
 from mesh.core.errors import LoadFailed, Malformed, MeshError, StoreUnavailable
+from mesh.core.explaining.status import AliasState, AliasStatus, ModelState, ModelStatus
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.records import ModelInfo
-from mesh.core.status import AliasState, AliasStatus, ModelState, ModelStatus
+from mesh.core.registry.aliases import SetAlias
+from mesh.core.registry.records import ModelInfo
 from mesh.core.units import Millis
 from mesh.pod.management import Management
 from mesh.settings import Settings

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
-from mesh.core.dataplane import Rule
 from mesh.core.errors import Code, Malformed, MeshError, Unsupported
 from mesh.core.ids import ModelId
+from mesh.core.routing.dataplane import Rule
 from mesh.pod.measured import Measured
 from mesh.pod.targets import Named
 from mesh.pod.travel import End

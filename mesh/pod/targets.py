@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mesh.core.aliases import ReadAlias
-from mesh.core.dataplane import Dataplane, Rule
 from mesh.core.errors import Malformed, Unknown, Unsupported
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.names import resolve_alias, resolve_name
+from mesh.core.registry.aliases import ReadAlias
+from mesh.core.routing.dataplane import Dataplane, Rule
+from mesh.core.routing.names import resolve_alias, resolve_name
 from mesh.pod.lookups import Lookups
 from mesh.store.registry import Registry
 from mesh.wire import fields

@@ -8,13 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mesh.core.aliases import EndTransition
 from mesh.core.errors import DeadlineExceeded, Leaving, LoadFailed, MeshError, Nowhere, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import InstanceRecord
 from mesh.core.policy import AGE_ON_LOAD
-from mesh.core.records import AliasRecord, ModelRecord
-from mesh.core.transitions import Blocked, Living, Load, Orders, Switch, Wait, grounds, next_step
+from mesh.core.registry.aliases import EndTransition
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import AliasRecord, ModelRecord
+from mesh.core.registry.transitions import Blocked, Living, Load, Orders, Switch, Wait, grounds, next_step
 from mesh.core.units import Millis
 from mesh.pod.clock import Clock
 from mesh.pod.leading import leads_ours

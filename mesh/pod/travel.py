@@ -10,15 +10,15 @@ from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
-from mesh.core.copies import Copy
-from mesh.core.diary import Diary
+from mesh.core.cache.copies import Copy
 from mesh.core.errors import Code, DeadlineExceeded, MeshError, Overloaded, Unknown
 from mesh.core.events import LoadWanted, RuntimeForgot
-from mesh.core.hops import Hop
+from mesh.core.explaining.diary import Diary
 from mesh.core.ids import ModelId
-from mesh.core.journey import Journey
-from mesh.core.neighbourhood import Neighbourhood
-from mesh.core.steps import CALL, Forward, Purpose, Refuse, Serve, View, WaitFor
+from mesh.core.routing.hops import Hop
+from mesh.core.routing.journey import Journey
+from mesh.core.routing.neighbourhood import Neighbourhood
+from mesh.core.routing.steps import CALL, Forward, Purpose, Refuse, Serve, View, WaitFor
 from mesh.core.units import Millis
 from mesh.pod.admission import Admission
 from mesh.pod.conductor import Conductor

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
-from mesh.core.copies import Copy
+from mesh.core.cache.copies import Copy
 from mesh.core.errors import QueueFull
 from mesh.telemetry import traces
 from mesh.telemetry.metrics import Metrics

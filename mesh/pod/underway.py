@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from mesh.core.copies import Copy
+from mesh.core.cache.copies import Copy
 from mesh.core.errors import Outlived
 from mesh.core.ids import CopyId
 from mesh.core.instructions import EndCalls, Instruction

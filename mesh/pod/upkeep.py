@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.mentions import Mentions
-from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.registry.mentions import Mentions
+from mesh.core.registry.records import AliasRecord, ModelRecord
 from mesh.pod.census import Census
 from mesh.pod.conductor import Conductor
 from mesh.pod.janitor import JanitorKeeper

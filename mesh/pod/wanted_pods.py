@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from mesh.core.copies import GRANTED
+from mesh.core.cache.copies import GRANTED
 from mesh.core.ids import PodId
-from mesh.core.instances import InstanceRecord
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.scaling.wanted_pods import RECENT, Aims, Inputs, Use, Wanted, decide, figures, runtime_of, told
 from mesh.core.units import Millis, Units
-from mesh.core.wanted_pods import RECENT, Aims, Inputs, Use, Wanted, decide, figures, runtime_of, told
 from mesh.pod.conductor import Conductor
 from mesh.settings import Settings
 from mesh.store.registry import Registry

@@ -12,7 +12,7 @@ from grpc import aio
 from mesh.core.errors import Code
 from mesh.core.events import LoadFailed, LoadSucceeded, SizeMeasured, SizePredicted, UnloadFailed, UnloadSucceeded
 from mesh.core.ids import CopyId
-from mesh.core.records import ModelInfo
+from mesh.core.registry.records import ModelInfo
 from mesh.core.units import Millis, units
 from mesh.protocols import model_runtime_pb2 as pb
 from mesh.runtime.channels import describe

@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from mesh.core.edits import Edit
 from mesh.core.errors import MeshError, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.registry.edits import Edit
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import AliasRecord, ModelRecord
 from mesh.core.units import Millis
 from mesh.simulation.loop import Process, later
 from mesh.simulation.mirror import Mirror

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any, NamedTuple, Protocol
 
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.registry.records import AliasRecord, ModelRecord
 from mesh.simulation.loop import later
 from mesh.store.tables import RecordTable
 

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from mesh.core.aliases import SetAlias
 from mesh.core.errors import Cancelled, DeadlineExceeded, Leaving, MeshError
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.instructions import Instruction, LoadModel, NoteEviction
-from mesh.core.records import NO_BOUNDS, AliasRecord, Bounds, ModelInfo, ModelRecord
+from mesh.core.registry.aliases import SetAlias
+from mesh.core.registry.records import NO_BOUNDS, AliasRecord, Bounds, ModelInfo, ModelRecord
 from mesh.core.units import Millis
 from mesh.settings import Settings
 from mesh.simulation.calls import Called

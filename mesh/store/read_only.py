@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mesh.core.edits import Edit, Transaction
 from mesh.core.errors import MeshError, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.registry.edits import Edit, Transaction
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import AliasRecord, ModelRecord
 
 _ADVICE = "it is so while the registry moves to another store; unset KV_READ_ONLY of all pods when it has moved, then try again"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
-from mesh.core.edits import Edit
 from mesh.core.errors import MeshError
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.registry.edits import Edit
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import AliasRecord, ModelRecord
 from mesh.core.units import Millis
 
 ModelListener = Callable[[ModelId, ModelRecord | None], None]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar, overload
 
-from mesh.core.listing import Listing
-from mesh.core.records import NO_BOUNDS, AliasRecord, ModelRecord
-from mesh.core.shelf import Shelf, Stock
+from mesh.core.registry.listing import Listing
+from mesh.core.registry.records import NO_BOUNDS, AliasRecord, ModelRecord
+from mesh.core.registry.shelf import Shelf, Stock
 
 K = TypeVar("K", bound=str)
 V = TypeVar("V")

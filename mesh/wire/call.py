@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mesh.core.errors import Code
-from mesh.core.hops import Hop
 from mesh.core.ids import AliasId, ModelId
+from mesh.core.routing.hops import Hop
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 """gRPC metadata: lower-case names; names ending in `-bin` have bytes values, all others text."""

@@ -12,8 +12,8 @@ from google.protobuf.message import DecodeError
 
 from mesh.core import errors
 from mesh.core.errors import Code, Malformed, MeshError, TooLarge
-from mesh.core.hops import Holder, Hop, Kind, Load
 from mesh.core.ids import ModelId, PodId
+from mesh.core.routing.hops import Holder, Hop, Kind, Load
 from mesh.core.units import Millis
 from mesh.protocols import peer_pb2 as pb
 from mesh.wire.call import REQUEST_ID, Metadata, RuntimeStatus, first

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from mesh.core.cache import Cache
-from mesh.core.copies import Copy
+from mesh.core.cache.cache import Cache
+from mesh.core.cache.copies import Copy
+from mesh.core.cache.space import Space
 from mesh.core.errors import MeshError
 from mesh.core.ids import ModelId
 from mesh.core.instructions import Outcome
-from mesh.core.journey import Journey
-from mesh.core.space import Space
+from mesh.core.routing.journey import Journey
 from mesh.core.units import Units
 from mesh.pod.record_writer import RecordWriter
 

@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from mesh.core.cache import Cache
-from mesh.core.copies import GRANTED, HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
+from mesh.core.cache.cache import Cache
+from mesh.core.cache.copies import GRANTED, HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
 from mesh.core.ids import ModelId
 from mesh.core.pod import Pod
 from mesh.core.policy import STORY_LINES
@@ -216,7 +216,7 @@ def _aliases(world: World) -> Iterator[str]:
 
 
 def miscounted(world: World) -> Iterator[str]:
-    """Models whose number of references is wrong; the leader corrects one that stays so (`mesh.core.references`, GRACE)."""
+    """Models whose number of references is wrong; the leader corrects one that stays so (`mesh.core.registry.references`, GRACE)."""
     aliases, models = world.store.records["aliases"], world.store.records["models"]
     pointing = Counter(model for record in aliases.values() for model in {record.active, record.target})
     for model, record in models.items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from mesh.core.records import NO_BOUNDS, Bounds
+from mesh.core.registry.records import NO_BOUNDS, Bounds
 from mesh.simulation import ModelTraits, RuntimeTraits
 
 MIB = 1 << 20

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mesh.core.errors import MeshError
-from mesh.core.references import GRACE
+from mesh.core.registry.references import GRACE
 from mesh.simulation import Called, World
 from mesh.simulation.store import TTL
 from tests.simulation import faults, invariants

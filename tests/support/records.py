@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mesh.core.edits import Transaction
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.registry.edits import Transaction
+from mesh.core.registry.records import AliasRecord, ModelRecord
 
 
 @dataclass(frozen=True)

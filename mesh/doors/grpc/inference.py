@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.message import Message
 
 from mesh.core.errors import Malformed, Unsupported
-from mesh.core.names import resolve_name
+from mesh.core.routing.names import resolve_name
 from mesh.doors.grpc.proxy import call_of
 from mesh.doors.grpc.status import Context, abort, unary
 from mesh.doors.ports import EXTENSIONS, SERVER_NAME, Directory

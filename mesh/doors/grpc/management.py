@@ -9,12 +9,12 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from mesh.core.aliases import SetAlias
-from mesh.core.bounds import bounds_from_json
 from mesh.core.errors import Malformed
+from mesh.core.explaining.status import AliasStatus, ModelStatus
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.records import Bounds, ModelInfo
-from mesh.core.status import AliasStatus, ModelStatus
+from mesh.core.registry.aliases import SetAlias
+from mesh.core.registry.records import Bounds, ModelInfo
+from mesh.core.scaling.bounds import bounds_from_json
 from mesh.core.units import Millis
 from mesh.doors.grpc.status import Context, Method, unary
 from mesh.pod.management import Management

@@ -11,8 +11,8 @@ from grpc import aio
 
 from mesh import __version__
 from mesh.core.errors import Malformed, MeshError, NotHere, Unsupported
-from mesh.core.hops import Hop, Load
 from mesh.core.ids import PodId
+from mesh.core.routing.hops import Hop, Load
 from mesh.core.units import Millis
 from mesh.doors.grpc.proxy import Proxy, call_of
 from mesh.doors.grpc.status import Context, Farewell, abort, unary

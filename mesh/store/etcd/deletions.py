@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from mesh.core.origins import Origin
+from mesh.core.registry.origins import Origin
 
 MOST = 100_000
 """Deletions that are remembered; the oldest go first."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import orjson
 
-from mesh.core.origins import Epochs, Origin
+from mesh.core.registry.origins import Epochs, Origin
 from mesh.core.units import Millis
 from mesh.store.etcd.layout import ALIASES, INSTANCES, MODELS, PARAMETERS, TABLES, Layout, Raw, Table
 from mesh.store.etcd.mirror import Mirror

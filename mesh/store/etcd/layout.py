@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from mesh.core.errors import Malformed
-from mesh.core.instances import instance_from_json, instance_to_json
-from mesh.core.records import alias_from_json, alias_to_json, model_from_json, model_to_json
+from mesh.core.registry.instances import instance_from_json, instance_to_json
+from mesh.core.registry.records import alias_from_json, alias_to_json, model_from_json, model_to_json
 from mesh.store.election import Candidacy
 
 STAMP = "w"

@@ -10,7 +10,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from mesh.core.origins import Epochs, Origin
+from mesh.core.registry.origins import Epochs, Origin
 from mesh.store.etcd.deletions import Deletions
 from mesh.store.etcd.layout import ALIASES, MODELS, TABLES, Change, Layout, Table, end_of
 from mesh.store.etcd.tables import tables

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import orjson
 
-from mesh.core.edits import Edit
 from mesh.core.errors import Failed, MeshError, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import InstanceRecord, instance_to_json
-from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.registry.edits import Edit
+from mesh.core.registry.instances import InstanceRecord, instance_to_json
+from mesh.core.registry.records import AliasRecord, ModelRecord
 from mesh.store.election import Candidacy, Election
 from mesh.store.etcd.connection import Connection
 from mesh.store.etcd.keeping import EVERY, Keeper

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from aetcd import rpc
 
 from mesh.core.errors import MeshError
-from mesh.core.origins import restored
+from mesh.core.registry.origins import restored
 from mesh.store.etcd.connection import Connection
 from mesh.store.etcd.layout import Change, Layout, encode
 from mesh.store.etcd.mirror import Mirror, Owed

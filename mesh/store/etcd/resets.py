@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from mesh.core.origins import Origin, origin_of
+from mesh.core.registry.origins import Origin, origin_of
 from mesh.store.etcd.layout import ALIASES, INSTANCES, MODELS, Change
 from mesh.store.etcd.mirror import Mirror, Versions
 

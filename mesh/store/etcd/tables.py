@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from mesh.core.ids import ModelId
-from mesh.core.records import AliasRecord
+from mesh.core.registry.records import AliasRecord
 from mesh.store.etcd.layout import ALIASES, MODELS, STAMP, TABLES, Table, decode, encode
 from mesh.store.etcd.packing import Packer
 from mesh.store.tables import RecordTable

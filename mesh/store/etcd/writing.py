@@ -12,8 +12,8 @@ from grpc import aio
 
 from mesh.core.errors import Failed, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import AliasRecord, ModelRecord
 from mesh.store.etcd.connection import Connection
 from mesh.store.etcd.layout import ALIASES, INSTANCES, MODELS, Change, Layout, Raw, Table, encode
 from mesh.store.etcd.mirror import Mirror, Version

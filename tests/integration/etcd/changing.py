@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from mesh.core.records import ModelRecord
+from mesh.core.registry.records import ModelRecord
 from mesh.store.etcd import EtcdRegistry
 from tests.unit.store.edits import Count, Witness, create
 

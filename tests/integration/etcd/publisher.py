@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 from mesh.core.ids import PodId
-from mesh.core.instances import InstanceRecord
+from mesh.core.registry.instances import InstanceRecord
 from mesh.store.etcd import open_etcd
 from tests.integration.etcd.server import settings
 

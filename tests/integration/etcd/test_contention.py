@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mesh.core.aliases import DeleteAlias, SetAlias
-from mesh.core.edits import AddCopy, DeleteModel, Edit, Transaction
 from mesh.core.errors import MeshError, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.records import AliasRecord, ModelInfo
+from mesh.core.registry.aliases import DeleteAlias, SetAlias
+from mesh.core.registry.edits import AddCopy, DeleteModel, Edit, Transaction
+from mesh.core.registry.records import AliasRecord, ModelInfo
 from mesh.core.units import Millis
 from mesh.store.etcd import EtcdRegistry
 from mesh.store.etcd import registry as module

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from mesh.core.edits import DeleteModel
 from mesh.core.errors import StoreUnavailable
 from mesh.core.ids import ModelId
-from mesh.core.records import ModelInfo
+from mesh.core.registry.edits import DeleteModel
+from mesh.core.registry.records import ModelInfo
 from mesh.store.etcd import comparing, reading, watching
 from mesh.store.etcd import registry as module
 from mesh.store.etcd.connection import Answer, Connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mesh.core.ids import PodId
-from mesh.core.instances import InstanceRecord
+from mesh.core.registry.instances import InstanceRecord
 from tests.integration.etcd.conftest import Opener
 from tests.integration.etcd.server import Etcd, Way
 from tests.unit.store.stores import eventually

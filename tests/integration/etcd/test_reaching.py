@@ -13,7 +13,7 @@ import pytest
 
 from mesh.core.errors import Malformed, StoreUnavailable
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
+from mesh.core.registry.instances import InstanceRecord
 from mesh.store.etcd import EtcdRegistry, open_etcd
 from tests.integration.etcd.server import Etcd, Way, settings
 from tests.support import ports

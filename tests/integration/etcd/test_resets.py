@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mesh.core.aliases import DeleteAlias, SetAlias
-from mesh.core.edits import DeleteModel
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.records import ModelInfo
+from mesh.core.registry.aliases import DeleteAlias, SetAlias
+from mesh.core.registry.edits import DeleteModel
+from mesh.core.registry.records import ModelInfo
 from mesh.core.units import Millis
 from mesh.store.etcd import EtcdRegistry
 from tests.integration.etcd.changing import change_many

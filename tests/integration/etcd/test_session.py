@@ -11,7 +11,7 @@ import pytest
 
 from mesh.core.errors import StoreUnavailable
 from mesh.core.ids import PodId
-from mesh.core.instances import InstanceRecord
+from mesh.core.registry.instances import InstanceRecord
 from mesh.store.etcd import EtcdRegistry
 from tests.integration.etcd.conftest import Opener
 from tests.integration.etcd.server import Etcd, Way

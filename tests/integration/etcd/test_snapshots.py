@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mesh.core.edits import DeleteModel
 from mesh.core.errors import StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import InstanceRecord
+from mesh.core.registry.edits import DeleteModel
+from mesh.core.registry.instances import InstanceRecord
 from mesh.store.etcd import EtcdRegistry, open_etcd
 from tests.integration.etcd.server import Etcd, settings
 from tests.integration.etcd.test_resets import back_up, point, put_back, stored, wipe

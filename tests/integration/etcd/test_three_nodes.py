@@ -10,7 +10,7 @@ import pytest
 
 from mesh.core.errors import StoreUnavailable
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
+from mesh.core.registry.instances import InstanceRecord
 from mesh.store.etcd import EtcdRegistry
 from tests.integration.etcd.changing import counted
 from tests.integration.etcd.conftest import Opener

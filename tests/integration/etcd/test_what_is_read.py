@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.core.edits import DeleteModel
 from mesh.core.errors import Failed
 from mesh.core.ids import ModelId
+from mesh.core.registry.edits import DeleteModel
 from tests.integration.etcd.conftest import Opener
 from tests.integration.etcd.server import Etcd
 from tests.unit.store.edits import Witness, create

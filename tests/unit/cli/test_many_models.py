@@ -9,10 +9,10 @@ import pytest
 
 from mesh.cli.client import Control
 from mesh.cli.get import PAGE, Choice, models
+from mesh.core.explaining.status import ModelStatus
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.records import ModelRecord
-from mesh.core.status import ModelStatus
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import ModelRecord
 from mesh.core.units import Millis
 from mesh.pod.census import Census
 from mesh.pod.facts import SCAN, Facts

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from mesh.core.constraints import Constraints
 from mesh.core.ids import PodId
-from mesh.core.instances import NEVER, InstanceRecord
-from mesh.core.placement import Choice, Place, Wish, choose
+from mesh.core.placement.choice import Choice, Place, Wish, choose
+from mesh.core.placement.constraints import Constraints
+from mesh.core.registry.instances import NEVER, InstanceRecord
 from mesh.core.units import Millis, Units
 
 NOW = Millis(1_700_000_000_000)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from mesh.core.edits import Edit
 from mesh.core.errors import MeshError
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.registry.edits import Edit
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import AliasRecord, ModelRecord
 
 
 class Tables:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from mesh.core.copies import EXPECTED, HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
+from mesh.core.cache.copies import EXPECTED, HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
 from mesh.core.errors import Code, MeshError
 from mesh.core.events import (
     EditDone,
@@ -36,7 +36,7 @@ from mesh.core.instructions import (
 )
 from mesh.core.pod import Pod
 from mesh.core.policy import Policy
-from mesh.core.records import ModelInfo
+from mesh.core.registry.records import ModelInfo
 from mesh.core.units import Millis, Units
 
 INFO = ModelInfo("test", "path", "key")

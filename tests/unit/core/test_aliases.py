@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.aliases import DeleteAlias, EndTransition, ReadAlias, SetAlias, TryAgain
-from mesh.core.edits import ReadModel
 from mesh.core.errors import Conflict, Malformed, MeshError, Referenced, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.policy import AGE_ON_LOAD, AGE_ON_REGISTER
-from mesh.core.records import AliasRecord, Bounds, ModelInfo, ModelRecord
+from mesh.core.registry.aliases import DeleteAlias, EndTransition, ReadAlias, SetAlias, TryAgain
+from mesh.core.registry.edits import ReadModel
+from mesh.core.registry.records import AliasRecord, Bounds, ModelInfo, ModelRecord
 from mesh.core.units import Millis
 from tests.unit.core.records import Tables
 

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mesh.core.copies import Copy, State
+from mesh.core.cache.copies import Copy, State
 from mesh.core.errors import Code
 from mesh.core.events import LoadWanted, ModelDeleted, RuntimeForgot, RuntimeLost, RuntimeReturned, TimePassed
 from mesh.core.ids import ModelId

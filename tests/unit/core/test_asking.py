@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.core.constraints import Constraints
 from mesh.core.errors import Code, Failed, LoadFailed, Malformed, MeshError, NoRuntime, Unknown
 from mesh.core.events import ModelDeleted
+from mesh.core.explaining.status import AliasState, CopyStatus, ModelState, ModelStatus, alias_state, model_status
+from mesh.core.explaining.story import Stories
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.names import resolve_alias, resolve_name
+from mesh.core.placement.constraints import Constraints
 from mesh.core.policy import Policy, policy_of
-from mesh.core.records import AliasRecord, ModelRecord
-from mesh.core.status import AliasState, CopyStatus, ModelState, ModelStatus, alias_state, model_status
-from mesh.core.story import Stories
+from mesh.core.registry.records import AliasRecord, ModelRecord
+from mesh.core.routing.names import resolve_alias, resolve_name
 from mesh.core.units import Millis, bytes_of, units, whole_units
 from tests.unit.core.stage import HERE, INFO, Stage
 

@@ -6,7 +6,7 @@ import pytest
 
 from mesh.core.bootstrap import OLD_FAILURE, Bootstrap
 from mesh.core.ids import ModelId, PodId
-from mesh.core.records import ModelInfo, ModelRecord
+from mesh.core.registry.records import ModelInfo, ModelRecord
 from mesh.core.units import Millis
 
 NOW = Millis(10_000_000_000)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.bounds import BoundsOfModels, bounds_from_json, bounds_to_json, merged, told
 from mesh.core.errors import Malformed
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.records import NO_BOUNDS, AliasRecord, Bounds, alias_from_json, alias_to_json
+from mesh.core.registry.records import NO_BOUNDS, AliasRecord, Bounds, alias_from_json, alias_to_json
+from mesh.core.scaling.bounds import BoundsOfModels, bounds_from_json, bounds_to_json, merged, told
 
 A, B = AliasId("a"), AliasId("b")
 M1, M2, M3 = ModelId("m1"), ModelId("m2"), ModelId("m3")

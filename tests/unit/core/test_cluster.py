@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mesh.core.cluster import NOBODY, Cluster
-from mesh.core.constraints import Constraints
 from mesh.core.ids import PodId
-from mesh.core.instances import NEVER, InstanceRecord
+from mesh.core.placement.cluster import NOBODY, Cluster
+from mesh.core.placement.constraints import Constraints
+from mesh.core.registry.instances import NEVER, InstanceRecord
 from mesh.core.units import Millis, Units
 
 ANY = Constraints()

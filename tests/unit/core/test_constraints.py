@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.core.constraints import Constraints, Labels
 from mesh.core.errors import Malformed, NoRuntime
+from mesh.core.placement.constraints import Constraints, Labels
 
 NEEDS = "There are no running instances that meet the label requirements of type "
 

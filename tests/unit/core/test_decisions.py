@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mesh.core.decisions import Candidate, Decision, Decisions, Evidence, Kind, size_of, told
+from mesh.core.explaining.decisions import Candidate, Decision, Decisions, Evidence, Kind, size_of, told
 from mesh.core.ids import ModelId
-from mesh.core.proactive import Early
+from mesh.core.scaling.proactive import Early
 from mesh.core.units import Millis, Units
 
 

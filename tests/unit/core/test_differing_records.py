@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mesh.core.edits import SettleCopy
 from mesh.core.events import FailureCleared, ModelDeleted, PodLeaves, RecordDiffers
 from mesh.core.ids import ModelId, PodId
-from mesh.core.records import ModelInfo, ModelRecord
+from mesh.core.registry.edits import SettleCopy
+from mesh.core.registry.records import ModelInfo, ModelRecord
 from mesh.core.units import Millis
 from tests.unit.core.stage import HERE, INFO, Stage
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from mesh.core.edits import (
+from mesh.core.errors import Conflict, NotHere, Referenced, Unknown
+from mesh.core.ids import ModelId, PodId
+from mesh.core.policy import HOUR
+from mesh.core.registry.edits import (
     AddCopy,
     ClearFailure,
     CreateModel,
@@ -11,10 +14,7 @@ from mesh.core.edits import (
     RecordFailure,
     RemoveCopy,
 )
-from mesh.core.errors import Conflict, NotHere, Referenced, Unknown
-from mesh.core.ids import ModelId, PodId
-from mesh.core.policy import HOUR
-from mesh.core.records import ModelInfo, ModelRecord
+from mesh.core.registry.records import ModelInfo, ModelRecord
 from mesh.core.units import Millis
 from tests.unit.core.records import Tables
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from mesh.core.copies import State
-from mesh.core.edits import ReadModel
+from mesh.core.cache.copies import State
+from mesh.core.cache.rules import RULES
 from mesh.core.errors import Code, Unknown
 from mesh.core.events import (
     CopyEvent,
@@ -28,7 +28,7 @@ from mesh.core.events import (
 )
 from mesh.core.ids import CopyId, ModelId
 from mesh.core.pod import BrokenRuleError
-from mesh.core.rules import RULES
+from mesh.core.registry.edits import ReadModel
 from tests.unit.core.stage import Stage, copy_id
 
 M = ModelId("m")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from mesh.core.errors import RuntimeUnavailable
 from mesh.core.events import LastCallEnded, ModelDeleted, RuntimeForgot, TimePassed
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
 from mesh.core.instructions import Outcome
+from mesh.core.registry.instances import InstanceRecord
 from mesh.core.units import Units
 from tests.unit.core.stage import INFO, Stage, copy_id, names
 

@@ -9,15 +9,15 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
-from mesh.core.constraints import Constraints
-from mesh.core.decisions import Decision, Kind
-from mesh.core.decisions import told as document
 from mesh.core.errors import Malformed
+from mesh.core.explaining.decisions import Decision, Kind
+from mesh.core.explaining.decisions import told as document
+from mesh.core.explaining.replay import evidence_from_json
 from mesh.core.ids import ModelId, PodId
-from mesh.core.placement import Place, Wish, turn_at
-from mesh.core.placement_evidence import SHOWN, PlacementEvidence
-from mesh.core.placement_inputs import PlacementInputs, placement_from_json
-from mesh.core.replay import evidence_from_json
+from mesh.core.placement.choice import Place, Wish, turn_at
+from mesh.core.placement.constraints import Constraints
+from mesh.core.placement.evidence import SHOWN, PlacementEvidence
+from mesh.core.placement.inputs import PlacementInputs, placement_from_json
 from mesh.core.units import Millis
 from tests.unit.core.places import MODEL, NOW, a_full_place, a_place, ago
 from tests.unit.core.test_placement_properties import CONSTRAINTS, OUTDATED, decide, meshes, wishes

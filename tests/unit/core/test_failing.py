@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.core.edits import ClearFailure, RecordFailure, RemoveCopy
 from mesh.core.errors import Code, Leaving, LoadFailed, LoadTimedOut, NotHere, RuntimeDown
 from mesh.core.events import FailureCleared, ModelDeleted, PodLeaves, RuntimeLost, RuntimeReturned, TimePassed
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
 from mesh.core.instructions import LoadElsewhere, Outcome
+from mesh.core.registry.edits import ClearFailure, RecordFailure, RemoveCopy
+from mesh.core.registry.instances import InstanceRecord
 from tests.unit.core.stage import HERE, Stage
 
 M = ModelId("m")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.ids import ModelId
-from mesh.core.scale_up import SHARE, ScaleUp
+from mesh.core.scaling.scale_up import SHARE, ScaleUp
 from mesh.core.units import Millis
 
 INTERVAL = 10_000

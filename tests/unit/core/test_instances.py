@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.errors import Malformed
-from mesh.core.hops import Load
-from mesh.core.instances import NEVER, InstanceRecord, instance_from_json, instance_to_json
+from mesh.core.registry.instances import NEVER, InstanceRecord, instance_from_json, instance_to_json
+from mesh.core.routing.hops import Load
 from mesh.core.units import Millis, Units
 from tests.unit.core.stage import HERE, Stage, names
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.copies import SERVING
-from mesh.core.edits import ReadModel, RecordUse, SettleCopy
+from mesh.core.cache.copies import SERVING
 from mesh.core.events import ModelDeleted, PodLeaves, RecordDiffers, RuntimeLost
+from mesh.core.explaining.recorded import from_json
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import NEVER
-from mesh.core.janitor import NONE, PART, SETTLED, STALE, Discrepancy, Janitor, Order, Repair, deleted
-from mesh.core.mentions import Mentions
 from mesh.core.policy import UNKNOWN_AGE
-from mesh.core.recorded import from_json
-from mesh.core.records import ModelRecord
+from mesh.core.registry.edits import ReadModel, RecordUse, SettleCopy
+from mesh.core.registry.instances import NEVER
+from mesh.core.registry.janitor import NONE, PART, SETTLED, STALE, Discrepancy, Janitor, Order, Repair, deleted
+from mesh.core.registry.mentions import Mentions
+from mesh.core.registry.records import ModelRecord
 from mesh.core.units import Millis
 from tests.unit.core.records import Tables
 from tests.unit.core.stage import HERE, INFO, Stage

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import pytest
 
-from mesh.core.constraints import Constraints
 from mesh.core.errors import (
     DeadlineExceeded,
     Failed,
@@ -24,14 +23,15 @@ from mesh.core.errors import (
     Unknown,
 )
 from mesh.core.events import LoadWanted, RuntimeForgot, RuntimeLost
-from mesh.core.hops import Hop, Kind, Load
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
 from mesh.core.instructions import Outcome
-from mesh.core.journey import Journey
-from mesh.core.places import FEW
-from mesh.core.records import ModelRecord
-from mesh.core.steps import Forward, Purpose, Refuse, Serve, Step, View, WaitFor
+from mesh.core.placement.constraints import Constraints
+from mesh.core.placement.places import FEW
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import ModelRecord
+from mesh.core.routing.hops import Hop, Kind, Load
+from mesh.core.routing.journey import Journey
+from mesh.core.routing.steps import Forward, Purpose, Refuse, Serve, Step, View, WaitFor
 from mesh.core.units import Millis, Units
 from tests.unit.core.stage import HERE, INFO, Stage, copy_id
 

@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.copies import Copy
-from mesh.core.decisions import Kind
+from mesh.core.cache.copies import Copy
+from mesh.core.cache.eviction import Evictable, Eviction, victim_of
+from mesh.core.cache.recency import Recency
 from mesh.core.errors import Full, Malformed
 from mesh.core.events import RuntimeForgot
-from mesh.core.eviction import Evictable, Eviction, victim_of
+from mesh.core.explaining.decisions import Kind
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import InstanceRecord
 from mesh.core.instructions import Outcome
 from mesh.core.numbers import Numbers
-from mesh.core.recency import Recency
-from mesh.core.records import AliasRecord, Bounds, ModelRecord
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import AliasRecord, Bounds, ModelRecord
 from mesh.core.units import Millis, Units
 from tests.unit.core.stage import HERE, INFO, START, Stage, copy_id, names
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.listing import Listing
+from mesh.core.registry.listing import Listing
 
 NAMES = st.text("abc", max_size=3)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.core.constraints import Constraints
-from mesh.core.edits import AddCopy, MarkReady
 from mesh.core.errors import Code, NoRuntime, StoreUnavailable, Unknown
 from mesh.core.events import EditDone, EditFailed, EditRefused, ModelDeleted, SizeMeasured
 from mesh.core.ids import ModelId
 from mesh.core.instructions import Outcome
+from mesh.core.placement.constraints import Constraints
 from mesh.core.pod import BrokenRuleError
+from mesh.core.registry.edits import AddCopy, MarkReady
 from mesh.core.units import Millis
 from tests.unit.core.stage import HERE, Stage, copy_id
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.core.explaining.recorded import from_json
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.minimum import ENOUGH, FIRST_PAUSE, LONGEST_PAUSE, ORDER, START, WAIT, Minimum, Stock, just_started
-from mesh.core.recorded import from_json
-from mesh.core.records import NO_BOUNDS, Bounds
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import NO_BOUNDS, Bounds
+from mesh.core.scaling.minimum import ENOUGH, FIRST_PAUSE, LONGEST_PAUSE, ORDER, START, WAIT, Minimum, Stock, just_started
 from mesh.core.units import Millis
 
 NOW = Millis(10**12)

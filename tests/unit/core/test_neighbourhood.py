@@ -7,12 +7,12 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.balancing import lighter
-from mesh.core.hops import Load
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import NEVER, InstanceRecord
-from mesh.core.neighbourhood import INTENTION, WORD, Neighbourhood
-from mesh.core.records import ModelRecord
+from mesh.core.registry.instances import NEVER, InstanceRecord
+from mesh.core.registry.records import ModelRecord
+from mesh.core.routing.balancing import lighter
+from mesh.core.routing.hops import Load
+from mesh.core.routing.neighbourhood import INTENTION, WORD, Neighbourhood
 from mesh.core.units import Millis, Units
 from tests.unit.core.stage import HERE, INFO
 

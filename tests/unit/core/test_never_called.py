@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from mesh.core.aliases import SetAlias
-from mesh.core.edits import AddCopy, CreateModel, Edit, RecordUse, RemoveCopy
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.policy import AGE_ON_LOAD
-from mesh.core.records import ModelRecord, model_from_json, model_to_json
+from mesh.core.registry.aliases import SetAlias
+from mesh.core.registry.edits import AddCopy, CreateModel, Edit, RecordUse, RemoveCopy
+from mesh.core.registry.records import ModelRecord, model_from_json, model_to_json
 from mesh.core.units import Millis
 from tests.unit.core.records import Tables
 from tests.unit.core.stage import INFO

@@ -8,16 +8,16 @@ from itertools import count
 
 import pytest
 
-from mesh.core.attempts import GIVES_UP, GOES_ON, Attempt
-from mesh.core.decisions import Decision, Kind
 from mesh.core.errors import DeadlineExceeded, LoadFailed, Malformed, Nowhere, Overloaded, PeerUnavailable, RuntimeUnavailable, Unknown
-from mesh.core.failed_loads import LOADS, REFUSED, FailedLoads
-from mesh.core.hops import Hop
-from mesh.core.hops import Kind as HopKind
-from mesh.core.journey import Journey
-from mesh.core.records import ModelRecord
-from mesh.core.replay import READERS, evidence_from_json
-from mesh.core.steps import CALL, Forward, Purpose, Refuse, Serve, WaitFor
+from mesh.core.explaining.decisions import Decision, Kind
+from mesh.core.explaining.replay import READERS, evidence_from_json
+from mesh.core.registry.records import ModelRecord
+from mesh.core.routing.attempts import GIVES_UP, GOES_ON, Attempt
+from mesh.core.routing.failed_loads import LOADS, REFUSED, FailedLoads
+from mesh.core.routing.hops import Hop
+from mesh.core.routing.hops import Kind as HopKind
+from mesh.core.routing.journey import Journey
+from mesh.core.routing.steps import CALL, Forward, Purpose, Refuse, Serve, WaitFor
 from mesh.core.units import Millis
 from tests.unit.core.stage import HERE, INFO
 from tests.unit.core.test_journey import EARLY, LATE, A, B, C, M, Mesh, first

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.core.aliases import EndTransition, SetAlias
-from mesh.core.edits import AddCopy, CreateModel
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.origins import FIELD, MOST, Epochs, Origin, anew, origin_of, restored
-from mesh.core.records import AliasRecord, ModelInfo, ModelRecord, model_from_json, model_to_json
+from mesh.core.registry.aliases import EndTransition, SetAlias
+from mesh.core.registry.edits import AddCopy, CreateModel
+from mesh.core.registry.origins import FIELD, MOST, Epochs, Origin, anew, origin_of, restored
+from mesh.core.registry.records import AliasRecord, ModelInfo, ModelRecord, model_from_json, model_to_json
 from mesh.core.units import Millis
 from tests.unit.core.records import Tables
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mesh.core.ids import PodId
-from mesh.core.placement import Choice
+from mesh.core.placement.choice import Choice
 from mesh.core.units import Millis, Units
 from tests.unit.core.places import MODEL, NOW, a_full_place, a_place, ago, decide, last, nowhere, reason
 

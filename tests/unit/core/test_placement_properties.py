@@ -9,10 +9,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.constraints import Constraints
 from mesh.core.ids import PodId
-from mesh.core.instances import NEVER, InstanceRecord
-from mesh.core.placement import Choice, Place, Wish, choose
+from mesh.core.placement.choice import Choice, Place, Wish, choose
+from mesh.core.placement.constraints import Constraints
+from mesh.core.registry.instances import NEVER, InstanceRecord
 from mesh.core.units import Millis, Units
 from tests.unit.core.places import MODEL, NOW, a_place, ago, first
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.constraints import Constraints
 from mesh.core.ids import PodId
-from mesh.core.placement import Place, Wish, choose
-from mesh.core.places import BEST, FEW, ROUND, Places
+from mesh.core.placement.choice import Place, Wish, choose
+from mesh.core.placement.constraints import Constraints
+from mesh.core.placement.places import BEST, FEW, ROUND, Places
 from mesh.core.units import Millis
 from tests.unit.core.places import MODEL, NOW, ROOM, a_place, ago, first
 

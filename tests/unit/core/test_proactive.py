@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.constraints import Constraints
+from mesh.core.explaining.recorded import from_json
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import NEVER, InstanceRecord
+from mesh.core.placement.constraints import Constraints
 from mesh.core.policy import HOUR
-from mesh.core.proactive import NEWER, SPARED, Early, Filling
-from mesh.core.recorded import from_json
-from mesh.core.records import ModelInfo, ModelRecord
+from mesh.core.registry.instances import NEVER, InstanceRecord
+from mesh.core.registry.records import ModelInfo, ModelRecord
+from mesh.core.scaling.proactive import NEWER, SPARED, Early, Filling
 from mesh.core.units import Millis, Units
 
 NOW = Millis(10**12)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.probing import JITTER, LONGEST, probe_after
+from mesh.core.routing.probing import JITTER, LONGEST, probe_after
 
 
 @pytest.mark.parametrize(("broke", "first"), [(True, 40), (False, 3000)])

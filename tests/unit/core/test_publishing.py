@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from mesh.core.busyness import MINUTE, Busyness
-from mesh.core.instances import NEVER, InstanceRecord
+from mesh.core.cache.busyness import MINUTE, Busyness
+from mesh.core.cache.publishing import LONGEST, SHORTEST, due, least_space, significant
 from mesh.core.policy import Policy
-from mesh.core.publishing import LONGEST, SHORTEST, due, least_space, significant
+from mesh.core.registry.instances import NEVER, InstanceRecord
 from mesh.core.units import Millis, Units
 
 NOW = Millis(10_000_000)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.policy import SECOND
-from mesh.core.rates import ScalingRules, Usage, capacity_of, per_minute
+from mesh.core.scaling.rates import ScalingRules, Usage, capacity_of, per_minute
 from mesh.core.units import Millis
 
 LEAST, MOST = 420, 2_400

@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.core.explaining.recorded import from_json
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.mentions import Mentions, named
-from mesh.core.reaping import GRACE, GRACE_OF_MANY, TOGETHER, Absence, Absences, ForgetPods, in_parts, without
-from mesh.core.recorded import from_json
-from mesh.core.records import ModelInfo, ModelRecord
-from mesh.core.tries import out_of_tries
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.mentions import Mentions, named
+from mesh.core.registry.reaping import GRACE, GRACE_OF_MANY, TOGETHER, Absence, Absences, ForgetPods, in_parts, without
+from mesh.core.registry.records import ModelInfo, ModelRecord
+from mesh.core.routing.tries import out_of_tries
 from mesh.core.units import Millis
 from tests.unit.core.records import Tables
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mesh.core.errors import Malformed
 from mesh.core.ids import ModelId, PodId
-from mesh.core.records import AliasRecord, ModelInfo, ModelRecord, alias_from_json, alias_to_json, model_from_json, model_to_json
+from mesh.core.registry.records import AliasRecord, ModelInfo, ModelRecord, alias_from_json, alias_to_json, model_from_json, model_to_json
 from mesh.core.units import Millis
 
 EXAMPLE = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.aliases import CorrectReferences, DeleteAlias, EndTransition, SetAlias
-from mesh.core.edits import CreateModel, Edit
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
-from mesh.core.references import GRACE, References
+from mesh.core.registry.aliases import CorrectReferences, DeleteAlias, EndTransition, SetAlias
+from mesh.core.registry.edits import CreateModel, Edit
+from mesh.core.registry.records import AliasRecord, ModelInfo, ModelRecord
+from mesh.core.registry.references import GRACE, References
 from mesh.core.units import Millis
 from tests.unit.core.records import Tables
 

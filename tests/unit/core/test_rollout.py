@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mesh.core.ids import PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.rollout import Rollout
+from mesh.core.placement.rollout import Rollout
+from mesh.core.registry.instances import InstanceRecord
 from mesh.core.units import Millis
 
 MINUTE = 60_000

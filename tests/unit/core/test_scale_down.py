@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.errors import Malformed, NotHere
+from mesh.core.explaining.recorded import from_json, to_json
 from mesh.core.ids import ModelId, PodId
-from mesh.core.rates import ScalingRules
-from mesh.core.recorded import from_json, to_json
-from mesh.core.records import ModelRecord
-from mesh.core.scale_down import GiveBackCopy, ScaleDown, ages
-from mesh.core.scale_up import ScaleUp
+from mesh.core.registry.records import ModelRecord
+from mesh.core.scaling.rates import ScalingRules
+from mesh.core.scaling.scale_down import GiveBackCopy, ScaleDown, ages
+from mesh.core.scaling.scale_up import ScaleUp
 from mesh.core.units import Millis
 from tests.unit.core.records import Tables
 from tests.unit.core.stage import INFO

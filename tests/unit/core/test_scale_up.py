@@ -8,11 +8,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.core.explaining.recorded import from_json
 from mesh.core.ids import ModelId, PodId
-from mesh.core.rates import MINUTE
-from mesh.core.recorded import from_json
-from mesh.core.scale_up import ScaleUp
-from mesh.core.second_copy import SecondCopy
+from mesh.core.scaling.rates import MINUTE
+from mesh.core.scaling.scale_up import ScaleUp
+from mesh.core.scaling.second_copy import SecondCopy
 from mesh.core.units import Millis
 
 NOW = Millis(1_700_000_000_000)

@@ -6,17 +6,17 @@ from collections.abc import Iterable
 
 import pytest
 
-from mesh.core.copies import Copy
-from mesh.core.decisions import Decision, Decisions, Kind
+from mesh.core.cache.copies import Copy
 from mesh.core.errors import NotHere, StoreUnavailable
 from mesh.core.events import CopySpared, EditDone, EditFailed, EditRefused, PodLeaves, RuntimeLost, RuntimeReturned
+from mesh.core.explaining.decisions import Decision, Decisions, Kind
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import InstanceRecord
 from mesh.core.instructions import Outcome
-from mesh.core.rates import ScalingRules
-from mesh.core.records import AliasRecord, Bounds, ModelRecord
-from mesh.core.scale_down import GiveBackCopy
-from mesh.core.scaling import AddCopies, GiveBack, Order, Scaling
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import AliasRecord, Bounds, ModelRecord
+from mesh.core.scaling.rates import ScalingRules
+from mesh.core.scaling.scale_down import GiveBackCopy
+from mesh.core.scaling.ticks import AddCopies, GiveBack, Order, Scaling
 from mesh.core.units import Millis, Units
 from tests.unit.core.stage import HERE, INFO, Stage, copy_id
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from mesh.core.copies import State
-from mesh.core.edits import SettleCopy
+from mesh.core.cache.copies import State
 from mesh.core.errors import StoreUnavailable
 from mesh.core.events import EditFailed, PodLeaves
 from mesh.core.ids import ModelId, PodId
-from mesh.core.records import ModelRecord
+from mesh.core.registry.edits import SettleCopy
+from mesh.core.registry.records import ModelRecord
 from mesh.core.units import Millis
 from tests.unit.core.records import Tables
 from tests.unit.core.stage import HERE, INFO, Stage, copy_id

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core import shelf as module
-from mesh.core.shelf import LEAF, Entry, Shelf
+from mesh.core.registry import shelf as module
+from mesh.core.registry.shelf import LEAF, Entry, Shelf
 
 NAMES = st.text("abc\U0001f600", max_size=4)
 CHANGES = st.lists(st.tuples(st.sampled_from(["put", "put", "remove", "revise"]), NAMES, st.integers(0, 2**60)), max_size=60)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from mesh.core.constraints import Constraints
 from mesh.core.ids import PodId
-from mesh.core.placement import Place, Wish, choose, turn_at
+from mesh.core.placement.choice import Place, Wish, choose, turn_at
+from mesh.core.placement.constraints import Constraints
 from mesh.core.units import Millis
 from tests.unit.core.places import MODEL, NOW, Draw, a_full_place, a_place
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.core.failed_loads import FailedLoads
+from mesh.core.explaining.status import CopyStatus, ModelState, ModelStatus, Standing, Word, standing
 from mesh.core.ids import PodId
-from mesh.core.records import ModelRecord
-from mesh.core.status import CopyStatus, ModelState, ModelStatus, Standing, Word, standing
+from mesh.core.registry.records import ModelRecord
+from mesh.core.routing.failed_loads import FailedLoads
 from mesh.core.units import Millis
 from tests.unit.core.stage import INFO
 

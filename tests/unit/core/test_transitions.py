@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import pytest
 
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
-from mesh.core.transitions import Blocked, Living, Load, Orders, Step, Switch, Wait, grounds, next_step
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import AliasRecord, ModelInfo, ModelRecord
+from mesh.core.registry.transitions import Blocked, Living, Load, Orders, Step, Switch, Wait, grounds, next_step
 from mesh.core.units import Millis
 
 INFO = ModelInfo("test")

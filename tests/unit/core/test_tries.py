@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from mesh.core.edits import AddCopy
 from mesh.core.errors import LoadFailed
 from mesh.core.ids import ModelId, PodId
-from mesh.core.records import ModelRecord
-from mesh.core.tries import latest_failure, out_of_tries
+from mesh.core.registry.edits import AddCopy
+from mesh.core.registry.records import ModelRecord
+from mesh.core.routing.tries import latest_failure, out_of_tries
 from mesh.core.units import Millis
 from tests.unit.core.records import Tables
 from tests.unit.core.stage import HERE, INFO

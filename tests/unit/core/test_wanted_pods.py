@@ -8,10 +8,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.core.instances import NEVER, InstanceRecord
 from mesh.core.policy import HOUR, SECOND
-from mesh.core.units import Millis, Units
-from mesh.core.wanted_pods import (
+from mesh.core.registry.instances import NEVER, InstanceRecord
+from mesh.core.scaling.wanted_pods import (
     AGE,
     CALLS,
     CALM,
@@ -29,6 +28,7 @@ from mesh.core.wanted_pods import (
     runtime_of,
     told,
 )
+from mesh.core.units import Millis, Units
 
 MINUTE = Millis(60 * SECOND)
 EMPTY = Figures(Units(1000), Units(0), Units(0), None, 0, 0, 0, 4)

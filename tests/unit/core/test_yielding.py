@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.copies import Copy, State
+from mesh.core.cache.copies import Copy, State
+from mesh.core.cache.queue import SPARE, LoadQueue, Rank, rank
 from mesh.core.events import EditDone, LoadWanted, ModelDeleted, RuntimeLost, RuntimeReturned
 from mesh.core.ids import CopyId, ModelId
-from mesh.core.queue import SPARE, LoadQueue, Rank, rank
 from mesh.core.units import Millis, Units
 from tests.unit.core.stage import INFO, Stage, copy_id, names
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.dataplane import Dataplane, Rule
 from mesh.core.errors import Malformed
+from mesh.core.routing.dataplane import Dataplane, Rule
 
 INFER = "inference.GRPCInferenceService/ModelInfer"
 

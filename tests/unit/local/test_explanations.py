@@ -12,16 +12,16 @@ from typer.testing import CliRunner, Result
 
 from mesh.cli.app import app
 from mesh.cli.retold import Retold
-from mesh.core.aliases import SetAlias
-from mesh.core.decisions import Decision, Kind
-from mesh.core.edits import AddCopy
+from mesh.core.cache.eviction import Evictable, Eviction
 from mesh.core.errors import LoadFailed, Malformed, PeerUnavailable, Unknown
-from mesh.core.eviction import Evictable, Eviction
+from mesh.core.explaining.decisions import Decision, Kind
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.journey import Journey
-from mesh.core.records import Bounds
-from mesh.core.steps import CALL, Refuse
+from mesh.core.registry.aliases import SetAlias
+from mesh.core.registry.edits import AddCopy
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import Bounds
+from mesh.core.routing.journey import Journey
+from mesh.core.routing.steps import CALL, Refuse
 from mesh.core.units import Millis, Units
 from mesh.doors.facts import PREFIX, facts_route
 from mesh.doors.probes import probes
@@ -243,7 +243,7 @@ async def test_an_eviction_names_the_copies_that_stayed(address: str) -> None:
 async def test_a_model_that_fails_says_until_when_and_what_helps(bench: Bench, address: str) -> None:
     for pod in ("there", "here", "third"):
         assert await bench.registry.change(AddCopy(ModelId("a/b"), PodId(pod), Millis(1), Millis(1))) is None
-    from mesh.core.edits import RecordFailure
+    from mesh.core.registry.edits import RecordFailure
 
     for pod in ("there", "here", "third"):
         failed = RecordFailure(ModelId("a/b"), PodId(pod), Millis(1), bench.conductor.now(), "no such file", Millis(1))

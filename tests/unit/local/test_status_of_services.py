@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mesh.cli import output
+from mesh.core.explaining.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.reconciliation import Registration
-from mesh.core.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus
+from mesh.core.registry.reconciliation import Registration
 from mesh.core.units import Millis
 from mesh.local.controller import Service
 from mesh.local.views import _message, _standing

@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from mesh.cli.client import Control
-from mesh.core.aliases import SetAlias
-from mesh.core.edits import AddCopy
 from mesh.core.errors import Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import InstanceRecord
+from mesh.core.registry.aliases import SetAlias
+from mesh.core.registry.edits import AddCopy
+from mesh.core.registry.instances import InstanceRecord
 from mesh.core.units import Millis
 from mesh.doors.facts import PREFIX, facts_route
 from mesh.doors.probes import probes

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.bounds import MOST as MOST_COPIES
-from mesh.core.bounds import fault
 from mesh.core.errors import Malformed
-from mesh.core.records import Bounds
+from mesh.core.registry.records import Bounds
+from mesh.core.scaling.bounds import MOST as MOST_COPIES
+from mesh.core.scaling.bounds import fault
 from mesh.manifests.bounds import ANNOTATIONS, LEAST, MOST, PINNED, PRELOAD, SCALED, bounds_of, carried_over, passed_over, scaled
 from mesh.manifests.documents import InferenceService, Predictor
 from mesh.manifests.parsing import parse, parse_value

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.errors import Malformed
-from mesh.core.reconciliation import Registration
+from mesh.core.registry.reconciliation import Registration
 from mesh.manifests.gojson import by_bytes, dumps
 from mesh.manifests.parsing import parse, parse_value
 from mesh.manifests.predictor import registration

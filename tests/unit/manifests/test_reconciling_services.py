@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.core.explaining.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.reconciliation import (
+from mesh.core.registry.reconciliation import (
     DropAlias,
     PointAlias,
     Reason,
@@ -17,7 +18,6 @@ from mesh.core.reconciliation import (
     describe,
     settled,
 )
-from mesh.core.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus
 from mesh.core.units import Millis
 from mesh.manifests.status import Addresses, service_status
 

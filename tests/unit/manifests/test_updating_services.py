@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mesh.core.aliases import SetAlias
 from mesh.core.errors import PeerUnavailable
 from mesh.core.events import RuntimeReturned
+from mesh.core.explaining.status import AliasStatus
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.reconciliation import Condition, DropAlias, PointAlias, Registration, State, Transition
-from mesh.core.records import ModelInfo
-from mesh.core.status import AliasStatus
+from mesh.core.registry.aliases import SetAlias
+from mesh.core.registry.reconciliation import Condition, DropAlias, PointAlias, Registration, State, Transition
+from mesh.core.registry.records import ModelInfo
 from mesh.local import controller
 from mesh.local.controller import Controller
 from mesh.manifests.status import Addresses, service_status

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from mesh.core.copies import Copy, State
+from mesh.core.cache.copies import Copy, State
 from mesh.core.errors import Code
 from mesh.core.events import EditDone, EditRefused, Event, LoadFailed, LoadSucceeded, UnloadSucceeded
 from mesh.core.events import LoadWanted as Wanted
 from mesh.core.ids import CopyId, ModelId, PodId
-from mesh.core.instances import InstanceRecord
 from mesh.core.instructions import ChangeRecord, EndCalls, Instruction, LoadModel, UnloadModel
 from mesh.core.pod import Pod
 from mesh.core.policy import Policy
-from mesh.core.records import ModelInfo
-from mesh.core.steps import View
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import ModelInfo
+from mesh.core.routing.steps import View
 from mesh.core.units import Millis, Units
 from mesh.pod.clock import WallClock
 from mesh.pod.conductor import Conductor

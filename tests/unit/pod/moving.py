@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from mesh.core.aliases import SetAlias
-from mesh.core.edits import AddCopy, CreateModel, Edit, MarkReady, RecordFailure
 from mesh.core.errors import LoadFailed, MeshError, Nowhere, StoreUnavailable
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.records import AliasRecord, ModelInfo
+from mesh.core.registry.aliases import SetAlias
+from mesh.core.registry.edits import AddCopy, CreateModel, Edit, MarkReady, RecordFailure
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import AliasRecord, ModelInfo
 from mesh.core.units import Millis
 from mesh.pod.clock import WallClock
 from mesh.pod.transitions import Transitions

@@ -10,7 +10,7 @@ from mesh.core.ids import CopyId, ModelId, PodId
 from mesh.core.instructions import ChangeRecord, Instruction, LoadModel
 from mesh.core.pod import Pod
 from mesh.core.policy import Policy
-from mesh.core.records import ModelInfo
+from mesh.core.registry.records import ModelInfo
 from mesh.core.units import Millis, Units
 from mesh.pod.conductor import Conductor
 from tests.support.waiting import until_async

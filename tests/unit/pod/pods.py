@@ -14,9 +14,9 @@ import grpc
 from grpc import aio
 
 from mesh.core.errors import MeshError
-from mesh.core.hops import Hop, Kind, Load
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.routing.hops import Hop, Kind, Load
 from mesh.core.units import Millis
 from mesh.doors.grpc.peer import PeerDoor
 from mesh.doors.grpc.proxy import Proxy

@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from mesh.core.copies import Copy
-from mesh.core.dataplane import Dataplane
+from mesh.core.cache.copies import Copy
 from mesh.core.ids import ModelId
+from mesh.core.routing.dataplane import Dataplane
 from mesh.pod.admission import Admission
 from mesh.pod.serve import CallServer
 from mesh.pod.streams import ServedStream

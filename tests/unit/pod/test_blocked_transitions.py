@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.core.aliases import TryAgain
-from mesh.core.edits import RecordFailure, RemoveCopy
 from mesh.core.errors import Leaving, LoadFailed
 from mesh.core.ids import PodId
-from mesh.core.instances import InstanceRecord
+from mesh.core.registry.aliases import TryAgain
+from mesh.core.registry.edits import RecordFailure, RemoveCopy
+from mesh.core.registry.instances import InstanceRecord
 from mesh.pod import transitions
 from tests.unit.pod.bench import turns
 from tests.unit.pod.moving import NEW, NOW, OLD, A, World

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from mesh.core.copies import Copy
+from mesh.core.cache.copies import Copy
 from mesh.core.errors import Code, Outlived
 from mesh.core.events import ModelDeleted
 from mesh.core.instructions import EndCalls, UnloadModel

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from mesh.core.edits import RemoveCopy
 from mesh.core.ids import PodId
-from mesh.core.instances import InstanceRecord
+from mesh.core.registry.edits import RemoveCopy
+from mesh.core.registry.instances import InstanceRecord
 from mesh.pod import transitions
 from tests.unit.pod.bench import settled, turns
 from tests.unit.pod.moving import NEW, NOW, OLD, World

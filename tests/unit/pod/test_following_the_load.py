@@ -9,14 +9,14 @@ from dataclasses import replace
 
 import pytest
 
-from mesh.core.copies import State
-from mesh.core.decisions import Kind
-from mesh.core.edits import AddCopy, MarkReady
+from mesh.core.cache.copies import State
+from mesh.core.explaining.decisions import Kind
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.rates import ScalingRules
-from mesh.core.records import ModelRecord
-from mesh.core.scaling import Scaling
+from mesh.core.registry.edits import AddCopy, MarkReady
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import ModelRecord
+from mesh.core.scaling.rates import ScalingRules
+from mesh.core.scaling.ticks import Scaling
 from mesh.core.units import Millis, Units
 from mesh.pod.scaling import ScalingKeeper, rules_of
 from mesh.settings import Settings

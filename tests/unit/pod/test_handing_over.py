@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.core.copies import Copy, State
+from mesh.core.cache.copies import Copy, State
 from mesh.core.errors import LoadFailed, MeshError
 from mesh.core.events import LoadWanted, ModelDeleted
 from mesh.core.ids import ModelId

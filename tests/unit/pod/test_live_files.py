@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mesh.core.dataplane import Dataplane
 from mesh.core.errors import Malformed
+from mesh.core.routing.dataplane import Dataplane
 from mesh.pod import live_files
 from mesh.pod.live_files import LiveFile
 from tests.support.waiting import until_async

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from mesh.core.aliases import SetAlias
-from mesh.core.dataplane import Dataplane
-from mesh.core.edits import Edit
 from mesh.core.errors import MeshError, StoreUnavailable, Unknown
 from mesh.core.ids import AliasId, ModelId
+from mesh.core.registry.aliases import SetAlias
+from mesh.core.registry.edits import Edit
+from mesh.core.routing.dataplane import Dataplane
 from mesh.core.units import Millis
 from mesh.pod.lookups import AGAIN, Lookups
 from mesh.pod.targets import Named, Targets

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from mesh.core.edits import AddCopy, CreateModel, Edit, RecordFailure, SettleCopy
 from mesh.core.errors import Conflict, PeerUnavailable
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import NEVER, InstanceRecord
 from mesh.core.instructions import ChangeRecord
+from mesh.core.registry.edits import AddCopy, CreateModel, Edit, RecordFailure, SettleCopy
+from mesh.core.registry.instances import NEVER, InstanceRecord
 from mesh.core.units import Millis
 from mesh.pod import membership
 from mesh.pod.membership import Hello, Membership

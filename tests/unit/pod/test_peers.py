@@ -23,9 +23,9 @@ from mesh.core.errors import (
     PeerUnavailable,
     RuntimeUnavailable,
 )
-from mesh.core.hops import Hop, Kind, Load
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.routing.hops import Hop, Kind, Load
 from mesh.core.units import Millis
 from mesh.pod.peer_lines import Greeting
 from mesh.pod.peers import PeerStream

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mesh.core.edits import AddCopy, CreateModel
 from mesh.core.ids import ModelId
-from mesh.core.instances import InstanceRecord
+from mesh.core.registry.edits import AddCopy, CreateModel
+from mesh.core.registry.instances import InstanceRecord
 from mesh.core.units import Millis
 from mesh.pod.readiness import Probation, Readiness
 from mesh.settings import Settings

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mesh.core.edits import AddCopy, Edit, MarkReady, RecordFailure
 from mesh.core.errors import MeshError, StoreUnavailable
 from mesh.core.ids import ModelId, PodId
 from mesh.core.instructions import ChangeRecord, Instruction
-from mesh.core.records import ModelRecord
+from mesh.core.registry.edits import AddCopy, Edit, MarkReady, RecordFailure
+from mesh.core.registry.records import ModelRecord
 from mesh.core.units import Millis
 from mesh.pod.record_writer import RecordWriter
 from mesh.store.memory import MemoryRegistry

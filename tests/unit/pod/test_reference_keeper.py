@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
-from mesh.core.references import GRACE
+from mesh.core.registry.records import AliasRecord, ModelInfo, ModelRecord
+from mesh.core.registry.references import GRACE
 from mesh.core.units import Millis
 from mesh.pod.references import ReferenceKeeper
 from mesh.store.memory import MemoryRegistry, MemoryStore

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.errors import Malformed
-from mesh.core.records import ModelInfo
+from mesh.core.registry.records import ModelInfo
 from mesh.pod.static import StaticModel, parse, read
 from mesh.settings import Settings
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.core.constraints import Constraints
-from mesh.core.edits import AddCopy, MarkReady, RecordFailure
+from mesh.core.explaining.status import ModelState, ModelStatus
 from mesh.core.ids import ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.status import ModelState, ModelStatus
+from mesh.core.placement.constraints import Constraints
+from mesh.core.registry.edits import AddCopy, MarkReady, RecordFailure
+from mesh.core.registry.instances import InstanceRecord
 from mesh.core.units import Millis
 from tests.unit.pod.bench import Bench
 

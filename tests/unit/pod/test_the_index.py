@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from mesh.core.aliases import SetAlias
 from mesh.core.errors import Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.records import ModelRecord
+from mesh.core.registry.aliases import SetAlias
+from mesh.core.registry.records import ModelRecord
 from mesh.core.units import Millis
 from tests.support.records import PutModel
 from tests.unit.pod.bench import INFO, Bench

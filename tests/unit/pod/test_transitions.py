@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.core.aliases import DeleteAlias, SetAlias, TryAgain
-from mesh.core.edits import Edit
 from mesh.core.errors import DeadlineExceeded, Nowhere
 from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.registry.aliases import DeleteAlias, SetAlias, TryAgain
+from mesh.core.registry.edits import Edit
 from mesh.store.memory import MemoryRegistry
 from tests.unit.pod.bench import turns
 from tests.unit.pod.moving import INFO, NEW, NEWER, NOW, OLD, A, World

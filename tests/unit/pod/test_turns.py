@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mesh.core.copies import Copy
+from mesh.core.cache.copies import Copy
 from mesh.core.errors import Code, QueueFull
 from mesh.pod.turns import Turns
 from tests.unit.pod.bench import OFF, Bench, turns

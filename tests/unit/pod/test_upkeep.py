@@ -8,16 +8,16 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from mesh.core.aliases import SetAlias
-from mesh.core.decisions import Kind
-from mesh.core.edits import AddCopy, Edit, MarkReady, RecordFailure, RemoveCopy
 from mesh.core.errors import MeshError, StoreUnavailable
+from mesh.core.explaining.decisions import Kind
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import NEVER, InstanceRecord
-from mesh.core.janitor import SETTLED
-from mesh.core.mentions import Mentions
-from mesh.core.reaping import GRACE
-from mesh.core.records import Bounds, ModelRecord
+from mesh.core.registry.aliases import SetAlias
+from mesh.core.registry.edits import AddCopy, Edit, MarkReady, RecordFailure, RemoveCopy
+from mesh.core.registry.instances import NEVER, InstanceRecord
+from mesh.core.registry.janitor import SETTLED
+from mesh.core.registry.mentions import Mentions
+from mesh.core.registry.reaping import GRACE
+from mesh.core.registry.records import Bounds, ModelRecord
 from mesh.core.units import Millis
 from mesh.pod import minimum, proactive, reaper
 from mesh.pod.census import Census

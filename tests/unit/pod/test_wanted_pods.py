@@ -10,10 +10,10 @@ import pytest
 
 from mesh.core.errors import Malformed
 from mesh.core.ids import PodId
-from mesh.core.instances import InstanceRecord
 from mesh.core.policy import HOUR
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.scaling.wanted_pods import Use
 from mesh.core.units import Millis, Units
-from mesh.core.wanted_pods import Use
 from mesh.doors.facts import PREFIX, facts_route
 from mesh.doors.http_small import Request
 from mesh.pod.census import Census

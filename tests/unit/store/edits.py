@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mesh.core.edits import CreateModel, Transaction
 from mesh.core.errors import MeshError, Referenced
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.records import AliasRecord, ModelInfo, ModelRecord
+from mesh.core.registry.edits import CreateModel, Transaction
+from mesh.core.registry.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.units import Millis
 from mesh.store.registry import Registry
 

@@ -7,11 +7,11 @@ import random
 
 import pytest
 
-from mesh.core.aliases import DeleteAlias, SetAlias
-from mesh.core.edits import AddCopy, DeleteModel, Edit, RecordFailure
 from mesh.core.errors import Conflict, MeshError, Referenced, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.records import AliasRecord, ModelInfo
+from mesh.core.registry.aliases import DeleteAlias, SetAlias
+from mesh.core.registry.edits import AddCopy, DeleteModel, Edit, RecordFailure
+from mesh.core.registry.records import AliasRecord, ModelInfo
 from mesh.core.units import Millis
 from mesh.store.registry import Registry
 from tests.unit.store.edits import INFO, Count, CountIfFewer, Seen, WriteThenRefuse, create

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from mesh.core.aliases import DeleteAlias, SetAlias
-from mesh.core.edits import DeleteModel
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.records import AliasRecord, ModelRecord
+from mesh.core.registry.aliases import DeleteAlias, SetAlias
+from mesh.core.registry.edits import DeleteModel
+from mesh.core.registry.records import AliasRecord, ModelRecord
 from mesh.core.units import Millis
 from mesh.store.registry import Registry
 from tests.unit.store.edits import INFO, Count, Witness, WriteThenRefuse, create

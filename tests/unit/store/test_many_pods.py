@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from mesh.core.aliases import SetAlias
-from mesh.core.edits import AddCopy, DeleteModel
 from mesh.core.errors import Referenced, Unknown
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.instances import InstanceRecord
-from mesh.core.records import ModelRecord
+from mesh.core.registry.aliases import SetAlias
+from mesh.core.registry.edits import AddCopy, DeleteModel
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.records import ModelRecord
 from mesh.core.units import Millis
 from mesh.store.registry import Registry
 from tests.unit.store.edits import INFO, Count, CountIfFewer, Witness, create

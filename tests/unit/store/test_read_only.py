@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from mesh.core.aliases import DeleteAlias, EndTransition, SetAlias
-from mesh.core.edits import (
+from mesh.core.errors import Conflict, Malformed, MeshError, StoreUnavailable, Unknown
+from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.registry.aliases import DeleteAlias, EndTransition, SetAlias
+from mesh.core.registry.edits import (
     AddCopy,
     ClearFailure,
     CreateModel,
@@ -19,9 +21,7 @@ from mesh.core.edits import (
     RemoveCopy,
     Transaction,
 )
-from mesh.core.errors import Conflict, Malformed, MeshError, StoreUnavailable, Unknown
-from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.records import ModelInfo
+from mesh.core.registry.records import ModelInfo
 from mesh.core.units import Millis
 from mesh.settings import Settings
 from mesh.store.memory import MemoryRegistry

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mesh.core.instances import InstanceRecord
-from mesh.core.origins import Origin, restored
-from mesh.core.records import ModelInfo, ModelRecord
+from mesh.core.registry.instances import InstanceRecord
+from mesh.core.registry.origins import Origin, restored
+from mesh.core.registry.records import ModelInfo, ModelRecord
 from mesh.store.etcd import resets
 from mesh.store.etcd.layout import INSTANCES, MODELS, Change, Layout, Table
 from mesh.store.etcd.mirror import Mirror

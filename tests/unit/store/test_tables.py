@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.records import AliasRecord, Bounds, ModelInfo, ModelRecord
+from mesh.core.registry.records import AliasRecord, Bounds, ModelInfo, ModelRecord
 from mesh.core.units import Millis
 from mesh.store.etcd import packing
 from mesh.store.etcd.layout import ALIASES, MODELS, Table, decode, encode

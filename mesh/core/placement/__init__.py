@@ -1,0 +1,1 @@
+"""Where one more copy of a model is loaded."""
