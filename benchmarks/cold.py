@@ -15,9 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mesh.protocols import inference_pb2 as v2
-
 from benchmarks.load import middle, table
+from mesh.protocols import inference_pb2 as v2
 from tests.integration.models.stack import CLAIM, MODELS, PATIENCE, Stack, digit_request
 from tests.support.waiting import until
 

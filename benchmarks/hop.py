@@ -18,9 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mesh.protocols import inference_pb2 as v2
-
 from benchmarks.load import CONNECTIONS, STREAMS, Target, cpu, generator, latencies, middle, rate, table
+from mesh.protocols import inference_pb2 as v2
 from tests.integration.etcd.server import Etcd
 from tests.integration.models.stack import MODELS, Stack, digit_request, service
 from tests.support import environments

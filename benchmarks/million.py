@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from grpc import aio
-from mesh.protocols import inference_pb2 as v2
 
 from benchmarks import decisions
 from benchmarks.load import Target, table
 from benchmarks.services import FLAGS, TYPES, Services, model_type
+from mesh.protocols import inference_pb2 as v2
 from tests.integration.etcd.server import Etcd
 from tests.support import environments
 from tests.support.cluster import PodProcesses, a_cluster

@@ -21,7 +21,6 @@ from typing import Any
 
 import httpx
 from aetcd import rpc
-from mesh.protocols import inference_pb2 as v2
 from rich.console import Console
 
 from benchmarks import million
@@ -31,6 +30,7 @@ from mesh.cli.output import Format
 from mesh.core.ids import PodId
 from mesh.core.registry.records import ModelInfo, ModelRecord
 from mesh.core.units import Millis
+from mesh.protocols import inference_pb2 as v2
 from mesh.settings import Settings
 from mesh.store.etcd.configuration import parse
 from mesh.store.etcd.connection import Connection

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
+
 from mesh.protocols import model_runtime_pb2 as spi
 from mesh.protocols import model_runtime_pb2_grpc
-
 from runtime_adapters.adapter import Adapter
 from runtime_adapters.errors import AdapterError
 from runtime_adapters.health import Health

@@ -6,7 +6,6 @@ import asyncio
 import logging
 
 from mesh.protocols import model_runtime_pb2 as spi
-
 from runtime_adapters.adapter import Adapter
 from runtime_adapters.errors import AdapterError
 from runtime_adapters.health import Health

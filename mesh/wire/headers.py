@@ -17,7 +17,7 @@ DETAILS = "grpc-status-details-bin"
 RETRY_LOAD = "mesh-retry-load"
 """Our addition: with `true`, `setVModel` forgets that the target failed to load. Sent when a user applies a document again."""
 BOUNDS = "mesh-bounds"
-"""Our addition: JSON of the bounds on an alias's copies (`mesh.core.scaling.bounds`) that `setVModel` is to keep with it; absent leaves them."""
+"""Our addition: JSON of the bounds on an alias's copies (`mesh.core.scaling.bounds`) that `setVModel` keeps with it; absent leaves them."""
 BALANCED, REQUIRED = "mm-balanced", "mm-required"
 
 HOP_PREFIXES = ("mesh-hop", "mesh-pod", "mesh-load", "mesh-error")

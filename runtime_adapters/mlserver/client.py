@@ -6,9 +6,9 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 import grpc
+
 from mesh.protocols import inference_pb2 as v2
 from mesh.protocols.inference_pb2_grpc import GRPCInferenceServiceStub
-
 from runtime_adapters.errors import RuntimeRefused, Unreachable, from_rpc
 
 MANAGEMENT_TIMEOUT = 10.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from grpc import StatusCode
-from mesh.protocols import model_mesh_pb2 as mm
 
+from mesh.protocols import model_mesh_pb2 as mm
 from tests.support.client import AliasStatus, Client, Status, answer, refused
 from tests.support.mesh import RuntimeProcess
 from tests.support.waiting import until

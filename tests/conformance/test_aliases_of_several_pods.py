@@ -11,12 +11,12 @@ from typing import Any
 import grpc
 import pytest
 from grpc import StatusCode
-from mesh.protocols import model_mesh_pb2 as mm
-from mesh.protocols import peer_pb2
 
 from mesh.core.ids import ModelId, PodId
 from mesh.core.routing.hops import Hop, Kind
 from mesh.pod.peer_lines import SERVICE
+from mesh.protocols import model_mesh_pb2 as mm
+from mesh.protocols import peer_pb2
 from mesh.wire.hops import to_peer
 from tests.integration.etcd.server import Etcd
 from tests.support import environments

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from grpc import StatusCode
-from mesh.protocols import peer_pb2
 
+from mesh.protocols import peer_pb2
 from tests.support.client import Client, answer, example, refused, to
 from tests.support.cluster import Cluster
 from tests.support.waiting import until

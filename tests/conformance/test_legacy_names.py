@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from grpc import StatusCode
-from mesh.protocols import model_mesh_pb2 as mm
 
+from mesh.protocols import model_mesh_pb2 as mm
 from tests.support.client import Client, Status, answer, example, refused
 from tests.support.mesh import a_mesh
 from tests.support.runtime_state import Behaviour

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from grpc import StatusCode
-from mesh.protocols import model_mesh_pb2 as mm
 
+from mesh.protocols import model_mesh_pb2 as mm
 from tests.support.client import Client, Status, answer, refused
 from tests.support.mesh import INSTANCE_ID, REGISTRIES, RuntimeProcess
 from tests.support.waiting import until

@@ -6,8 +6,8 @@ import pytest
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from mesh.protocols import inference_pb2 as v2
 
+from mesh.protocols import inference_pb2 as v2
 from tests.support.client import Client, Status, answer, refused
 from tests.support.mesh import RuntimeProcess
 

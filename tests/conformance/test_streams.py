@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 from grpc import StatusCode
-from mesh.protocols import inference_pb2 as v2
 
+from mesh.protocols import inference_pb2 as v2
 from tests.support.client import Client, Conversation, answer, example, refused, to
 from tests.support.mesh import Mesh, RuntimeProcess, a_mesh
 from tests.support.waiting import until

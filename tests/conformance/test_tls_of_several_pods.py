@@ -9,8 +9,8 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc import StatusCode
-from mesh.protocols import peer_pb2
 
+from mesh.protocols import peer_pb2
 from tests.integration.etcd.server import Etcd
 from tests.support.certificates import Authority
 from tests.support.client import OPTIONS, Client, Status, answer, refused

@@ -7,6 +7,7 @@ import re
 import pytest
 from google.protobuf.descriptor import Descriptor, FileDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto
+
 from mesh.protocols import inference_pb2, model_mesh_pb2, model_runtime_pb2
 
 MANAGEMENT = """

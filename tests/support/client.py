@@ -9,10 +9,10 @@ from typing import Any, Protocol, Self
 
 import grpc
 import pytest
+
 from mesh.protocols import inference_pb2_grpc as v2_grpc
 from mesh.protocols import model_mesh_pb2 as mm
 from mesh.protocols import model_mesh_pb2_grpc as mm_grpc
-
 from tests.support import stubs
 
 stubs.ensure()

@@ -17,10 +17,10 @@ from typing import Any, Self
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
 from mesh.protocols import inference_pb2_grpc as v2_grpc
 from mesh.protocols import model_runtime_pb2 as spi_messages
 from mesh.protocols import model_runtime_pb2_grpc as spi_grpc
-
 from tests.support import stubs
 from tests.support.runtime_services import V2, Predictor, Spi
 from tests.support.runtime_state import Behaviour, State

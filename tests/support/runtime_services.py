@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import grpc
+
 from mesh.protocols import inference_pb2 as v2
 from mesh.protocols import inference_pb2_grpc as v2_grpc
 from mesh.protocols import model_runtime_pb2 as spi
 from mesh.protocols import model_runtime_pb2_grpc as spi_grpc
-
 from tests.support import stubs
 from tests.support.runtime_state import Context, Plan, Refusal, State
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from mesh.protocols import inference_pb2 as v2
 from mesh.protocols import model_runtime_pb2 as spi
 from mesh.protocols import model_runtime_pb2_grpc as spi_grpc
-
 from tests.support.client import Client, answer, refused
 from tests.support.mesh import RuntimeProcess
 from tests.support.runtime import Runtime

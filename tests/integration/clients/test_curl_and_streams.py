@@ -9,8 +9,8 @@ from typing import Any
 
 import grpc
 import pytest
-from mesh.protocols import inference_pb2 as v2
 
+from mesh.protocols import inference_pb2 as v2
 from tests.integration.clients.conftest import MODEL
 from tests.integration.models.stack import BODY, EIGHT, PATIENCE, WALKTHROUGH, Stack, digit_of, digit_request
 

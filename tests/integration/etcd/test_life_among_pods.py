@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-from mesh.protocols import peer_pb2
 
+from mesh.protocols import peer_pb2
 from tests.integration.etcd.server import Etcd
 from tests.integration.etcd.test_a_router_on_etcd import on
 from tests.support.client import Client

@@ -14,10 +14,10 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-from mesh.protocols import model_mesh_pb2 as pb
-from mesh.protocols.model_mesh_pb2_grpc import ModelMeshStub
 
 from mesh.local import environments
+from mesh.protocols import model_mesh_pb2 as pb
+from mesh.protocols.model_mesh_pb2_grpc import ModelMeshStub
 from tests.integration.etcd.server import Etcd
 from tests.integration.local.rig import BODY, EXAMPLES, Shell
 from tests.support.waiting import until

@@ -12,11 +12,11 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from mesh.protocols import inference_pb2 as v2
 from mesh.protocols import inference_pb2_grpc as v2_grpc
 from mesh.protocols import model_runtime_pb2 as spi
 from mesh.protocols import model_runtime_pb2_grpc as spi_grpc
-
 from tests.support import ports
 from tests.support.processes import Server
 from tests.support.stubs import ROOT

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import grpc
 import pytest
+
 from mesh.protocols import inference_pb2 as v2
 from mesh.protocols import model_runtime_pb2 as spi
-
 from tests.integration.mlserver_adapter.rig import BUFFER, MEMORY, MODELS, SERVING, TIMEOUT, Rig, load_request
 from tests.integration.storage.servers import Bucket, WebServer
 

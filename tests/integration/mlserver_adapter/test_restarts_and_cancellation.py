@@ -12,8 +12,8 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
-from mesh.protocols import model_runtime_pb2 as spi
 
+from mesh.protocols import model_runtime_pb2 as spi
 from tests.integration.mlserver_adapter.conftest import RigMaker
 from tests.integration.mlserver_adapter.rig import NOT_SERVING, SERVING, TIMEOUT, Rig, load_request
 from tests.integration.mlserver_adapter.test_life_of_a_model import EIGHT

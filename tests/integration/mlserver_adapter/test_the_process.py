@@ -9,9 +9,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+
 from mesh.protocols import model_runtime_pb2 as spi
 from mesh.protocols import model_runtime_pb2_grpc as spi_grpc
-
 from tests.integration.storage.servers import WebServer
 from tests.support import ports
 from tests.support.processes import Server

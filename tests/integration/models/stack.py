@@ -17,10 +17,10 @@ from typing import Any, Self
 
 import grpc
 import httpx
-from mesh.protocols import inference_pb2 as v2
-from mesh.protocols import inference_pb2_grpc as v2_grpc
 
 from mesh.local.state import DataFolder, socket_address
+from mesh.protocols import inference_pb2 as v2
+from mesh.protocols import inference_pb2_grpc as v2_grpc
 from tests.support import environments, ports
 from tests.support.client import Client
 from tests.support.stubs import ROOT

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mesh.protocols import inference_pb2 as v2
 from ruamel.yaml import YAML
 
 import mesh.manifests
 from mesh.core.policy import policy_of
 from mesh.core.units import UNIT_BYTES, bytes_of, units
+from mesh.protocols import inference_pb2 as v2
 from tests.integration.models.stack import MODELS, PATIENCE, Stack, digit_of, digit_request, service
 from tests.support.waiting import until
 

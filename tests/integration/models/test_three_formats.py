@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from mesh.protocols import inference_pb2 as v2
 
+from mesh.protocols import inference_pb2 as v2
 from tests.integration.models.stack import MODELS, PATIENCE, Stack, service
 from tests.support import environments
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import grpc
 import pytest
-from mesh.protocols import model_mesh_pb2 as mm
 
+from mesh.protocols import model_mesh_pb2 as mm
 from tests.integration.etcd.server import Etcd
 from tests.support.client import TIMEOUT, refused
 from tests.support.cluster import Cluster, PodProcesses, a_cluster, chosen_places

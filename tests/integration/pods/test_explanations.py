@@ -10,11 +10,11 @@ from typing import Any
 
 import grpc
 import pytest
-from mesh.protocols import inference_pb2 as v2
 from typer.testing import CliRunner, Result
 
 from mesh.cli.app import app
 from mesh.core.explaining.replay import evidence_from_json
+from mesh.protocols import inference_pb2 as v2
 from tests.integration.etcd.server import Etcd
 from tests.integration.pods.traffic import traffic
 from tests.support.client import to

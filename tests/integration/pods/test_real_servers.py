@@ -13,8 +13,8 @@ import grpc
 import httpx
 import pytest
 from grpc import aio
-from mesh.protocols import inference_pb2 as v2
 
+from mesh.protocols import inference_pb2 as v2
 from tests.integration.etcd.server import Etcd
 from tests.integration.models.stack import EIGHT, MODELS, digit_of, digit_request
 from tests.integration.models.test_three_formats import ROWS, directly

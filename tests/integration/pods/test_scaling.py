@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from grpc import aio
-from mesh.protocols import model_mesh_pb2 as mm
 
+from mesh.protocols import model_mesh_pb2 as mm
 from tests.integration.etcd.server import Etcd
 from tests.integration.pods.steady import steady
 from tests.integration.pods.traffic import LIMIT, traffic

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import grpc
 from grpc import aio
+
 from mesh.protocols import inference_pb2 as v2
 from mesh.protocols import inference_pb2_grpc as v2_grpc
-
 from tests.support.client import to
 from tests.support.waiting import until
 

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import httpx
-from mesh.protocols.inference_pb2 import ModelInferRequest, ModelInferResponse
 
 from mesh.core.errors import Unknown
 from mesh.doors.ports import Stream
 from mesh.doors.rest.app import create_app
 from mesh.pod.management import Listed
+from mesh.protocols.inference_pb2 import ModelInferRequest, ModelInferResponse
 from mesh.wire.call import Answer, Call
 
 LIMIT = 1_000_000

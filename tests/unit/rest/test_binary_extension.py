@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from mesh.protocols.inference_pb2 import ModelInferResponse
 
+from mesh.protocols.inference_pb2 import ModelInferResponse
 from tests.unit.rest.door import Mesh, answering, proto, tensor
 
 LENGTH = "Inference-Header-Content-Length"

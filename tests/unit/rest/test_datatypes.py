@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mesh.protocols.inference_pb2 import ModelInferRequest, ModelInferResponse
 
 from mesh.doors.rest import binary, inference, tensors
+from mesh.protocols.inference_pb2 import ModelInferRequest, ModelInferResponse
 from tests.unit.rest.door import proto, tensor
 
 WIDTHS = {"FP16": 16, "FP32": 32, "FP64": 64}

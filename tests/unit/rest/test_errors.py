@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 
 import pytest
-from mesh.protocols.inference_pb2 import InferTensorContents, ModelInferResponse
 
 from mesh.core import errors
 from mesh.core.errors import Code, MeshError
 from mesh.doors.rest.errors import HTTP
+from mesh.protocols.inference_pb2 import InferTensorContents, ModelInferResponse
 from mesh.wire.call import Answer, RuntimeStatus
 from tests.unit.rest.door import Mesh, answering, failing, proto, tensor
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from mesh.protocols.inference_pb2 import ModelInferResponse
 
+from mesh.protocols.inference_pb2 import ModelInferResponse
 from mesh.wire.call import Answer, Call
 from tests.unit.rest.door import Mesh, refused, tensor
 

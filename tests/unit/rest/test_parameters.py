@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mesh.protocols.inference_pb2 import ModelInferResponse
 
+from mesh.protocols.inference_pb2 import ModelInferResponse
 from tests.unit.rest.door import Mesh, answering, tensor
 
 

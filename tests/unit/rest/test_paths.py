@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from mesh.protocols.inference_pb2 import ModelMetadataRequest, ModelMetadataResponse
 
 from mesh.core.errors import Unknown
+from mesh.protocols.inference_pb2 import ModelMetadataRequest, ModelMetadataResponse
 from mesh.wire.call import Answer, Target
 from tests.unit.rest.door import Mesh, failing, tensor
 

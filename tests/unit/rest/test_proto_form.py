@@ -6,8 +6,8 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
-from mesh.protocols.inference_pb2 import ModelInferResponse
 
+from mesh.protocols.inference_pb2 import ModelInferResponse
 from tests.unit.rest.door import Mesh, answering, proto, refused, tensor
 
 

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from mesh.protocols.inference_pb2 import InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse
 
+from mesh.protocols.inference_pb2 import InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse
 from mesh.wire.call import Target
 from tests.unit.rest.door import Mesh, answering, refused, tensor
 

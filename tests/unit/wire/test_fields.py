@@ -10,10 +10,10 @@ import pytest
 from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
-from mesh.protocols.inference_pb2 import InferParameter, InferTensorContents, ModelInferRequest
-from mesh.protocols.model_mesh_pb2 import SetVModelRequest
 
 from mesh.core.errors import Malformed
+from mesh.protocols.inference_pb2 import InferParameter, InferTensorContents, ModelInferRequest
+from mesh.protocols.model_mesh_pb2 import SetVModelRequest
 from mesh.wire.fields import LARGEST_FIELD, read, replace
 
 VECTORS: dict[str, Any] = json.loads(Path(__file__).with_name("vectors.json").read_text())

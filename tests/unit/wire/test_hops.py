@@ -7,12 +7,12 @@ from contextlib import suppress
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from mesh.protocols import peer_pb2 as pb
 
 from mesh.core.errors import Bug, Code, Failed, LoadFailed, Malformed, MeshError, NotHere, Overloaded, PeerUnavailable, TooLarge
 from mesh.core.ids import ModelId, PodId
 from mesh.core.routing.hops import Hop, Kind, Load
 from mesh.core.units import Millis
+from mesh.protocols import peer_pb2 as pb
 from mesh.wire.call import Metadata, RuntimeStatus
 from mesh.wire.headers import from_runtime, to_runtime
 from mesh.wire.hops import (

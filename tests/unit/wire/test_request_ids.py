@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from mesh.protocols.inference_pb2 import ModelInferResponse
 
 from mesh.core.errors import Code, Unknown
 from mesh.core.ids import ModelId, PodId
 from mesh.core.routing.hops import Hop, Kind
+from mesh.protocols.inference_pb2 import ModelInferResponse
 from mesh.wire.call import REQUEST_ID, Answer, Call, Metadata, RuntimeStatus
 from mesh.wire.headers import to_runtime
 from mesh.wire.hops import to_peer
