@@ -17,6 +17,9 @@ from tests.support.mesh import RouterProcess, RuntimeProcess
 from tests.support.runtime_state import Behaviour
 from tests.support.waiting import until
 
+FOLLOWING_LOAD = {"MESH_RATE_INTERVAL_MS": "UNSET"}
+"""Variables of routers after which copies follow their load as they do outside of tests."""
+
 Connect = Callable[[RouterProcess], Client]
 
 

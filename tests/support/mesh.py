@@ -156,6 +156,8 @@ class RouterProcess:
             "MESH_LOG_LEVEL": "DEBUG",
             # Nothing is loaded that a story did not ask for, however long its mesh lives.
             "MESH_PROACTIVE_INTERVAL_MS": "0",
+            # Nor does a copy come or go because of how often a story calls; those of scaling have their own ticks.
+            "MESH_RATE_INTERVAL_MS": str(24 * 60 * 60 * 1000),
             "LL_TERMINATION_MSG_PATH": str(self.termination_log),
             **environment,
         }

@@ -19,7 +19,7 @@ import pytest
 
 from tests.integration.etcd.server import Etcd, Way
 from tests.integration.pods.traffic import Traffic, traffic
-from tests.support.cluster import Cluster, PodProcesses, Special, a_cluster
+from tests.support.cluster import FOLLOWING_LOAD, Cluster, PodProcesses, Special, a_cluster
 from tests.support.runtime_state import MIB, Behaviour
 from tests.support.waiting import until
 
@@ -73,7 +73,7 @@ def three(etcd: Etcd, cut: Cut, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """The last one reaches etcd by a way that can be cut."""
     folder, script = tmp_path_factory.mktemp("three"), Behaviour(health=True, capacity=520 * MIB)
     each = [Special(), Special(), Special(environment={"KV_STORE": f"etcd:127.0.0.1:{cut.port}"})]
-    with a_cluster(folder, f"etcd:{etcd.address}", 3, service=SERVICE, behaviour=script, each=each) as mesh:
+    with a_cluster(folder, f"etcd:{etcd.address}", 3, service=SERVICE, behaviour=script, environment=FOLLOWING_LOAD, each=each) as mesh:
         for model in MODELS:
             mesh[0].client.register(model)
         yield mesh

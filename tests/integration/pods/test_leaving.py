@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.integration.etcd.server import Etcd
 from tests.integration.pods.traffic import traffic
-from tests.support.cluster import PodProcesses, a_cluster
+from tests.support.cluster import FOLLOWING_LOAD, PodProcesses, a_cluster
 from tests.support.runtime_state import MIB, Behaviour
 
 ROOMY = Behaviour(capacity=2048 * MIB, default_size=50 * MIB)
@@ -21,7 +21,7 @@ def test_no_call_fails_when_a_pod_leaves_and_each_model_is_answered_elsewhere_be
     etcd: Etcd, tmp_path: Path
 ) -> None:
     models = [f"model-{number:02}" for number in range(24)]
-    with a_cluster(tmp_path, f"etcd:{etcd.address}", 4, service="leaving", behaviour=ROOMY) as mesh:
+    with a_cluster(tmp_path, f"etcd:{etcd.address}", 4, service="leaving", behaviour=ROOMY, environment=FOLLOWING_LOAD) as mesh:
         for model in models:
             mesh[0].client.loaded(model)
         leaving, staying = mesh[1], [mesh[0], mesh[2], mesh[3]]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.integration.etcd.server import Etcd
 from tests.integration.pods.traffic import Traffic, traffic
-from tests.support.cluster import Cluster, a_cluster
+from tests.support.cluster import FOLLOWING_LOAD, Cluster, a_cluster
 from tests.support.runtime_state import MIB, Behaviour
 from tests.support.waiting import until
 
@@ -25,7 +25,7 @@ def watched(mesh: Cluster, calls: Traffic) -> list[float]:
 
 def test_two_hundred_models_in_room_for_fifty_answer_every_call_and_the_caches_age_alike(etcd: Etcd, tmp_path: Path) -> None:
     models = [f"model-{number:03}" for number in range(200)]
-    with a_cluster(tmp_path, f"etcd:{etcd.address}", 5, service="zipf", behaviour=ROOM_FOR_TEN) as mesh:
+    with a_cluster(tmp_path, f"etcd:{etcd.address}", 5, service="zipf", behaviour=ROOM_FOR_TEN, environment=FOLLOWING_LOAD) as mesh:
         for number, model in enumerate(models):
             mesh[number % 5].client.register(model)
         with traffic([pod.router.address for pod in mesh.pods], models, zipf=1.0, callers=32) as calls:
