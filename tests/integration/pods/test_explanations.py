@@ -12,7 +12,7 @@ import grpc
 import pytest
 from typer.testing import CliRunner, Result
 
-from mesh.cli.app import app
+from mesh.cli.app import commands
 from mesh.core.explaining.replay import evidence_from_json
 from mesh.protocols import inference_pb2 as v2
 from tests.integration.etcd.server import Etcd
@@ -40,7 +40,7 @@ def busy(etcd: Etcd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clust
 
 def mesh_explain(mesh: Cluster, *arguments: str) -> Result:
     at = ",".join(f"127.0.0.1:{pod.router.ports['probe']}" for pod in mesh.pods)
-    return CliRunner().invoke(app, ["explain", *arguments, "--at", at])
+    return CliRunner().invoke(commands(), ["explain", *arguments, "--at", at])
 
 
 def told(mesh: Cluster, *arguments: str) -> Any:

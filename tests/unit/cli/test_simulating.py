@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from mesh.cli.app import app
+from mesh.cli.app import commands
 from mesh.simulation import trace as traces
 
 
@@ -32,7 +32,7 @@ def made(tmp_path: Path) -> Path:
 
 
 def mesh(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
+    return CliRunner().invoke(commands(), list(arguments))
 
 
 def test_a_table_with_policies_side_by_side_and_their_course_over_time(made: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mesh.cli import output
-from mesh.cli.app import app
+from mesh.cli.app import commands
 from mesh.settings import describe
 from tests.support import ports
 
@@ -21,7 +21,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def mesh(*arguments: str, typed: str | None = None) -> Result:
-    return CliRunner().invoke(app, list(arguments), input=typed)
+    return CliRunner().invoke(commands(), list(arguments), input=typed)
 
 
 def test_without_a_mesh_every_command_says_how_to_start_one(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from mesh.cli.app import app
+from mesh.cli.app import commands
 from mesh.cli.retold import Retold
 from mesh.core.cache.eviction import Evictable, Eviction
 from mesh.core.errors import LoadFailed, Malformed, PeerUnavailable, Unknown
@@ -188,7 +188,7 @@ async def test_what_was_deleted_is_still_explained_by_what_was_decided(bench: Be
 async def run(address: str, *arguments: str) -> Result:
     import asyncio
 
-    return await asyncio.to_thread(CliRunner().invoke, app, ["explain", *arguments, "--at", address])
+    return await asyncio.to_thread(CliRunner().invoke, commands(), ["explain", *arguments, "--at", address])
 
 
 async def test_a_service_is_told_from_its_status_to_what_would_change_it(bench: Bench, address: str) -> None:
