@@ -9,6 +9,7 @@ from mesh.core.placement.choice import Choice
 from mesh.core.placement.evidence import PlacementEvidence
 from mesh.core.placement.inputs import PlacementInputs
 from mesh.core.routing.attempts import Attempt
+from mesh.core.routing.joining import Joining
 from mesh.core.routing.steps import Asker, Forward, Purpose, Refuse, Serve, Step, View
 from mesh.core.units import Millis
 
@@ -46,16 +47,10 @@ class Diary:
             reason = f"{choice.pod} is one of {alike} equally good among {count} places, and it was its turn ({why})"
         self._note(Kind.PLACEMENT, now, choice.pod or "", reason, PlacementEvidence(inputs))
 
-    def goes(self, step: Step, joins: str, now: Millis) -> None:
-        """What is done next, unless that was said already.
-
-        Args:
-            step: goes to a load that was decided on before.
-            joins: says so, with a place for the pod's name.
-        """
+    def goes(self, joins: Joining, now: Millis) -> None:
+        """The call joins a load that was decided on before; said unless this very call had it begun."""
         if not self._placed:
-            where = step.hop.dest if isinstance(step, Forward) else self._view.pods.me
-            self._note(Kind.ROUTING, now, where, joins.format(where))
+            self._note(Kind.ROUTING, now, joins.again(), joins.reason(), joins)
 
     def retried(self, attempt: Attempt, step: Step, now: Millis) -> None:
         """A step failed, and this one is made instead."""

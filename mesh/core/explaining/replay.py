@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from mesh.core.cache import eviction
+from mesh.core.cache import eviction, leaks
 from mesh.core.cache.eviction import Eviction
+from mesh.core.cache.leaks import Recycling
 from mesh.core.errors import Malformed
 from mesh.core.explaining.decisions import Evidence
 from mesh.core.explaining.recorded import from_json
 from mesh.core.placement import inputs as placement_inputs
 from mesh.core.placement.evidence import PlacementEvidence
 from mesh.core.registry import janitor, reaping
-from mesh.core.routing import attempts, failed_loads
+from mesh.core.routing import attempts, dead_ends, failed_loads, joining
 from mesh.core.routing.attempts import Attempt
 from mesh.core.routing.failed_loads import FailedLoads
 from mesh.core.scaling import minimum, proactive, scale_down, scale_up, second_copy
@@ -29,6 +30,8 @@ READERS: Mapping[str, Callable[[Any], Evidence]] = {
     eviction.NAME: Eviction.from_json,
     attempts.NAME: Attempt.from_json,
     failed_loads.NAME: FailedLoads.from_json,
+    joining.NAME: joining.Joining.from_json,
+    dead_ends.NAME: dead_ends.DeadEnd.from_json,
     second_copy.NAME: partial(from_json, second_copy.SecondCopy),
     scale_up.NAME: partial(from_json, scale_up.ScaleUp),
     scale_down.NAME: partial(from_json, scale_down.ScaleDown),
@@ -36,6 +39,7 @@ READERS: Mapping[str, Callable[[Any], Evidence]] = {
     reaping.NAME: partial(from_json, reaping.Absence),
     janitor.NAME: partial(from_json, janitor.Discrepancy),
     proactive.NAME: partial(from_json, proactive.Early),
+    leaks.NAME: Recycling.from_json,
 }
 """What reads the inputs of each function that decides, by the name in `decided_by`."""
 

@@ -17,8 +17,10 @@ from mesh.core.registry.edits import MODEL_NOT_FOUND
 from mesh.core.registry.records import ModelRecord
 from mesh.core.routing.attempts import Attempt
 from mesh.core.routing.balancing import Draw, lighter
+from mesh.core.routing.dead_ends import DeadEnd
 from mesh.core.routing.failed_loads import REFUSED, FailedLoads
 from mesh.core.routing.hops import Holder, Hop, Kind
+from mesh.core.routing.joining import Joining
 from mesh.core.routing.steps import CALL, Asker, Forward, Purpose, Refuse, Serve, Step, View, WaitFor
 from mesh.core.routing.tries import latest_failure, out_of_tries
 from mesh.core.units import Millis
@@ -42,7 +44,7 @@ class Journey:
     # What plain hits never touch stands in the class: most calls are that, and each makes a journey.
     _diary: Diary | None = None
     _failure: Attempt | None = None
-    _joins = ""
+    _joins: Joining | None = None
     _grounds: Evidence | None = None
 
     def __init__(self, model: ModelId, view: View, purpose: Purpose = CALL, asker: Asker | None = None) -> None:
@@ -71,7 +73,7 @@ class Journey:
     def next(self, now: Millis, draw: Draw) -> Step:
         """What to do now."""
         step = self._way(now, draw)
-        if self._failure is not None or self._joins or self._diary is not None:
+        if self._failure is not None or self._joins is not None or self._diary is not None:
             return self._told(step, now)
         return step
 
@@ -81,9 +83,9 @@ class Journey:
             following = step.hop.dest if isinstance(step, Forward) else "" if isinstance(step, Refuse) else self._pods.me
             failure, self._failure = replace(self._failure, copies=self._standing(), following=following), None
             self._book().retried(failure, step, now)
-        elif self._joins and self._asker is not None:
-            self._book().goes(step, self._joins, now)
-        self._joins = ""
+        elif self._joins is not None and self._asker is not None:
+            self._book().goes(self._joins, now)
+        self._joins = None
         if self._diary is not None and isinstance(step, Forward):
             return replace(step, hop=replace(step.hop, request=self._diary.request))
         return step
@@ -162,7 +164,7 @@ class Journey:
                 chosen = me
         elif found.coming:
             chosen = min(found.coming)[1]
-            self._joins = "waits for the copy that {} loads already"
+            self._joins = Joining(me, coming=tuple((pod, wanted) for wanted, pod in found.coming))
         else:
             return None
         if chosen == me and copy is not None:
@@ -183,8 +185,13 @@ class Journey:
             entered = self._view.pod.enter(self.model, now)
             if entered is not None:
                 return Serve(entered)
-            self._joins = "waits for the copy that {} loads already"
+            self._joins = self._joins or self._joins_here()
         return self._wait(record, now)
+
+    def _joins_here(self) -> Joining:
+        copy, hop = self._view.pod.copy(self.model), self._purpose.hop
+        coming = () if copy is None else ((self._pods.me, copy.created),)
+        return Joining(self._pods.me, hop.sender if hop and hop.kind is Kind.LOAD else "", coming)
 
     def _local(self) -> Copy | None:
         """This pod's copy, if this call may use it."""
@@ -213,7 +220,7 @@ class Journey:
         refusal = self._view.pod.refusal(self.model, record.info, now)
         if self._purpose.hop is not None:
             refusal = refusal or self._out_of_tries(record, now) or (None if self._pods.me in self._avoid else self._view.pod.down())
-            self._joins = f"{self._purpose.hop.sender} chose {{}} to load the model"
+            self._joins = Joining(self._pods.me, self._purpose.hop.sender)
             return Refuse(refusal) if refusal else self._wait(record, now)
         stop = self._enough(record, now)
         if stop is not None:
@@ -223,7 +230,7 @@ class Journey:
         if chosen is None or chosen in excluded or not (chosen == self._pods.me or self._pods.callable(chosen)):
             chosen = self._choose(record, excluded, now)
         else:
-            self._joins = "follows an earlier call to {}, which was chosen to load the model"
+            self._joins = Joining(self._pods.me, intended=chosen)
         if chosen is None:
             return self._last_resort(record, refusal, now)
         if self._pods.intention(self.model, now) != chosen:
@@ -250,10 +257,13 @@ class Journey:
         failed = self._out_of_tries(record, now)
         if failed is not None:
             return failed
-        live = [pod for pod in record.copies if pod not in self._purpose.avoid and (pod == self._pods.me or self._pods.callable(pod))]
-        if len(live) >= MAX_LOCATIONS:
+        if self._reachable(record) >= MAX_LOCATIONS:
             return self._error or Failed(f"Failed to invoke model loaded in >={MAX_LOCATIONS} locations")
         return None
+
+    def _reachable(self, record: ModelRecord) -> int:
+        """Copies on pods that can be called."""
+        return sum(pod not in self._purpose.avoid and (pod == self._pods.me or self._pods.callable(pod)) for pod in record.copies)
 
     def _out_of_tries(self, record: ModelRecord, now: Millis) -> LoadFailed | None:
         stop = out_of_tries(record, Millis(now - self._view.pod.cache.policy.failure_counts), self._failed)
@@ -346,7 +356,17 @@ class Journey:
             until = blocking.retry_at if blocking else Millis(0)
             loads = FailedLoads.of(record, sorted(self._failed), now, cache.policy.failure_counts, until)
             return loads if loads.again() == REFUSED else self._grounds
-        return self._grounds
+        return self._grounds or self._dead_end(record, error)
+
+    def _dead_end(self, record: ModelRecord | None, error: MeshError) -> DeadEnd | None:
+        """What a refusal goes by that is neither about failed loads nor about places; None if it has other grounds."""
+        hop, pod = self._purpose.hop, self._view.pod
+        sender = hop.sender if hop is not None and hop.kind is Kind.HIT else ""
+        copy = pod.copy(self.model)
+        up = copy is None or pod.down(copy) is None
+        reachable = 0 if record is None or hop is not None else self._reachable(record)
+        found = DeadEnd(record is not None, sender, copy is not None, up, self._tries, reachable, error.label, self._standing())
+        return found if found.again() == error.label else None
 
     def _standing(self) -> tuple[tuple[str, str], ...]:
         """The pods that have the model, and how each stands with this call."""

@@ -8,14 +8,29 @@ from itertools import count
 
 import pytest
 
-from mesh.core.errors import DeadlineExceeded, LoadFailed, Malformed, Nowhere, Overloaded, PeerUnavailable, RuntimeUnavailable, Unknown
+from mesh.core.errors import (
+    DeadlineExceeded,
+    LoadFailed,
+    Malformed,
+    Nowhere,
+    Overloaded,
+    PeerUnavailable,
+    RuntimeDown,
+    RuntimeUnavailable,
+    Unknown,
+)
+from mesh.core.events import RuntimeLost
 from mesh.core.explaining.decisions import Decision, Kind
 from mesh.core.explaining.replay import READERS, evidence_from_json
+from mesh.core.ids import PodId
+from mesh.core.policy import MAX_ITERATIONS, MAX_LOCATIONS
 from mesh.core.registry.records import ModelRecord
 from mesh.core.routing.attempts import GIVES_UP, GOES_ON, Attempt
+from mesh.core.routing.dead_ends import DeadEnd
 from mesh.core.routing.failed_loads import LOADS, REFUSED, FailedLoads
 from mesh.core.routing.hops import Hop
 from mesh.core.routing.hops import Kind as HopKind
+from mesh.core.routing.joining import Joining
 from mesh.core.routing.journey import Journey
 from mesh.core.routing.steps import CALL, Forward, Purpose, Refuse, Serve, WaitFor
 from mesh.core.units import Millis
@@ -113,6 +128,11 @@ def test_calls_that_follow_it_say_so_each_under_its_own_id() -> None:
     (noted,) = mesh.book
     assert (noted.kind, noted.outcome, noted.request) == (Kind.ROUTING, A, "mine")
     assert noted.reason == "follows an earlier call to a, which was chosen to load the model"
+    assert same_again(noted)
+    assert list(noted.evidence.would_change()) == ["a failing to load it, or showing its copy in the registry"]  # type: ignore[union-attr]
+    assert [(one.name, one.chosen, one.score) for one in noted.evidence.candidates()] == [  # type: ignore[union-attr]
+        (A, True, {"chosen_by": "an earlier call"})
+    ]
 
 
 def test_a_call_that_waits_for_a_copy_that_comes_says_where() -> None:
@@ -127,6 +147,21 @@ def test_a_call_that_waits_for_a_copy_that_comes_says_where() -> None:
         "waits for the copy that a loads already",
         f"waits for the copy that {HERE} loads already",
     ]
+    assert all(same_again(one) for one in (*elsewhere.book, *here.book))
+
+
+def test_of_several_copies_that_come_the_one_that_was_wanted_first_is_joined_and_the_others_are_named() -> None:
+    mesh = Noted(A, B, record=ModelRecord(INFO, copies={A: LATE, B: EARLY}))
+    step = mesh.next(mesh.call())
+    assert isinstance(step, Forward)
+    (noted,) = mesh.book
+    assert (step.hop.dest, noted.outcome) == (B, B)
+    assert same_again(noted)
+    assert [(one.name, one.chosen, one.why) for one in noted.evidence.candidates()] == [  # type: ignore[union-attr]
+        (B, True, ""),
+        (A, False, "it was wanted later"),
+    ]
+    assert list(noted.evidence.would_change()) == ["a copy that serves already, or one that was wanted earlier"]  # type: ignore[union-attr]
 
 
 def test_a_pod_that_was_chosen_by_another_says_by_whom_under_the_id_that_came_along() -> None:
@@ -138,6 +173,17 @@ def test_a_pod_that_was_chosen_by_another_says_by_whom_under_the_id_that_came_al
         (f"a chose {HERE} to load the model", "came"),
         (f"a chose {HERE} to load the model", ""),
     ]
+    assert same_again(mesh.book[0])
+    said = f"the call having come in on {HERE}: a decides for the calls that come in there"
+    assert list(mesh.book[0].evidence.would_change()) == [said]  # type: ignore[union-attr]
+
+
+def test_a_load_that_another_pod_chose_is_joined_here_even_if_others_come() -> None:
+    chosen = Joining(HERE, sender="a", coming=(("a", 1), (HERE, 2)))
+    assert chosen.again() == HERE
+    assert [(one.name, one.why) for one in chosen.candidates()] == [(HERE, ""), ("a", "the pod that sent the call chose another")]
+    with pytest.raises(Malformed, match="a pod and a time each"):
+        Joining.from_json({**Joining(HERE).inputs(), "coming": [["a"]]})
 
 
 def test_a_wish_that_no_call_made_has_no_id() -> None:
@@ -269,8 +315,69 @@ def test_an_unknown_model_and_a_failed_wait_are_refusals() -> None:
     assert not lost.failed(refused, refused.error, mesh.now)
     (_, late, unknown) = mesh.book
     assert (late.kind, late.reason) == (Kind.REFUSAL, f"the load on {HERE} did not serve it: not loaded in time")
-    assert (unknown.kind, unknown.outcome, unknown.evidence) == (Kind.REFUSAL, "unknown", None)
+    assert (unknown.kind, unknown.outcome) == (Kind.REFUSAL, "unknown")
+    assert same_again(unknown)
+    assert list(unknown.evidence.would_change()) == [  # type: ignore[union-attr]
+        "the model being registered: apply a document for it, or call registerModel"
+    ]
     assert lost.request == "r-2"
+
+
+def refused(mesh: Noted, journey: Journey) -> Decision:
+    step = mesh.next(journey)
+    assert isinstance(step, Refuse)
+    assert not journey.failed(step, step.error, mesh.now)
+    return mesh.book[-1]
+
+
+def test_a_copy_that_is_not_here_any_more_is_a_refusal_to_the_pod_that_sent_the_call() -> None:
+    mesh = Noted(A, B, record=ModelRecord(INFO, copies={B: EARLY}, ready={B: EARLY}))
+    noted = refused(mesh, mesh.call(purpose=Purpose(hop=Hop(HopKind.HIT, M, A, HERE))))
+    assert (noted.kind, noted.outcome, noted.reason) == (Kind.REFUSAL, "not-here", f"model m is not on pod {HERE}")
+    assert same_again(noted)
+    assert list(noted.evidence.would_change()) == [  # type: ignore[union-attr]
+        "a copy here: a sent the call by a record that is older than this"
+    ]
+    assert [(one.name, one.why) for one in noted.evidence.candidates()] == [(B, "it serves")]  # type: ignore[union-attr]
+
+
+def test_a_copy_whose_model_server_is_down_is_a_refusal_that_says_so() -> None:
+    mesh = Noted(A)
+    mesh.loads_here()
+    mesh.stage.tell(RuntimeLost(down=True))
+    noted = refused(mesh, mesh.call(purpose=Purpose(hop=Hop(HopKind.HIT, M, A, HERE))))
+    assert noted.outcome == RuntimeDown.label
+    assert same_again(noted)
+    assert list(noted.evidence.would_change()) == ["the model server here being up"]  # type: ignore[union-attr]
+
+
+def test_a_call_that_tried_often_enough_is_refused_with_its_number_of_steps() -> None:
+    mesh = Noted(A, record=ModelRecord(INFO, copies={A: EARLY}, ready={A: EARLY}))
+    journey = mesh.call()
+    for _ in range(MAX_ITERATIONS):
+        mesh.next(journey)
+    noted = refused(mesh, journey)
+    assert same_again(noted)
+    assert list(noted.evidence.would_change()) == [f"an answer within {MAX_ITERATIONS} steps"]  # type: ignore[union-attr]
+
+
+def test_a_model_with_many_copies_none_of_which_serves_is_refused_with_their_number() -> None:
+    pods = [PodId(f"p{number}") for number in range(MAX_LOCATIONS)]
+    mesh = Noted(*pods, record=ModelRecord(INFO, copies=dict.fromkeys(pods, EARLY), ready=dict.fromkeys(pods, EARLY)))
+    for pod in pods:
+        mesh.stage.pod.pods.fails(pod)
+    noted = refused(mesh, mesh.call())
+    assert same_again(noted)
+    assert list(noted.evidence.would_change()) == [  # type: ignore[union-attr]
+        f"fewer than {MAX_LOCATIONS} copies, none of which serves this call"
+    ]
+
+
+def test_a_dead_end_that_is_none_and_one_that_cannot_be_read() -> None:
+    way = DeadEnd(registered=True, sender="", held=False, up=True, tried=0, reachable=0, latest="bug")
+    assert (way.again(), list(way.would_change())) == ("goes on", [])
+    with pytest.raises(Malformed, match="pairs of a pod and a text"):
+        DeadEnd.from_json({**way.inputs(), "copies": [["a"]]})
 
 
 def test_a_model_that_failed_on_three_pods_is_refused_by_these_failures() -> None:
