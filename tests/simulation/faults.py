@@ -93,7 +93,9 @@ async def _return(trouble: Trouble, pod: SimulatedPod, random: Random) -> None:
     trouble.replaced.append(pod)
     plan = trouble.plans[pod.name]
     await asyncio.sleep(random.choice([0.5, 5, 30]))
-    name = pod.name if random.random() < 0.7 else f"{pod.name}-{random.randrange(10_000)}"
+    # With the suffixes of all its predecessors a name would be longer than an instance's id, which is its last twelve characters.
+    first = "-".join(pod.name.split("-")[:2])
+    name = pod.name if random.random() < 0.7 else f"{first}-{random.randrange(10_000)}"
     trouble.plans[name] = plan
     await start(trouble.world, name, plan)
 
