@@ -191,7 +191,7 @@ class Travels:
                 result = await way.here(copy)
             except RuntimeStatus as status:
                 error = error_of(call.method, status) or status
-                if not journey.again():
+                if not journey.again(down=error is not status):
                     # What a copy says that was loaded for this very call is the runtime's answer.
                     if not_here(status):
                         self._denied[copy] = self._conductor.now()

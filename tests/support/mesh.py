@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import httpx
 
+from tests.support import ports
 from tests.support.client import Client
 from tests.support.processes import Died, Server
 from tests.support.runtime_state import Behaviour
@@ -34,8 +35,9 @@ class RuntimeProcess:
         self.journal_path = folder / "journal.jsonl"
         self._log = folder / "runtime.log"
         self._socket = socket
-        self.port: int | None = None if socket else 0
-        self.serving_port: int | None = 0 if separate else None
+        # Kept for it: a port that it chose itself could be another's while it is down.
+        self.port: int | None = None if socket else ports.free()[0]
+        self.serving_port: int | None = ports.free()[0] if separate else None
         self._channel: grpc.Channel | None = None
         self._lines: list[dict[str, Any]] = []
         self._read = 0

@@ -58,7 +58,7 @@ class Journey:
         self._failed: set[PodId] = set()
         self._down: Forward | None = None
         self._tries = 0
-        self._healed = False
+        self._healed: tuple[bool, ...] = ()
         self._overloaded = 0
         self._load_error: LoadFailed | None = None
         self._error: MeshError | None = None
@@ -102,9 +102,9 @@ class Journey:
             return self._asked_for_a_copy(record, now)
         return self._to_a_copy(record, now, draw) or self._to_a_new_copy(record, now)
 
-    def again(self) -> bool:
-        """The runtime did not know the copy, or went down: whether to go on, which helps once."""
-        again, self._healed = not self._healed, True
+    def again(self, *, down: bool = False) -> bool:
+        """The runtime did not know the copy, or went down: whether to go on, which helps once each. One that is back knows no copy."""
+        again, self._healed = down not in self._healed, (*self._healed, down)
         if again:
             said = "the model server does not know the model any more, or went down"
             self._failure = Attempt("serve", self._pods.me, RuntimeDown.label, said, True, False, self._overloaded)

@@ -31,6 +31,8 @@ SAY, TALK = "test.Server/Say", "test.Server/Talk"
 class InferenceServer(grpc.GenericRpcHandler):
     """Echoes; `wait` waits until `go` is set, `refuse` is refused, the first `forget` finds no model, and `no such version` none ever.
 
+    The first `restart` gets no answer, as from a server that ends under it, and the second finds no model, as with one that is back.
+
     In a stream the answer to `last words` is its last but for the end, with which the server seems to die; `refused after` has an end of
     the model server's own.
 
@@ -41,7 +43,7 @@ class InferenceServer(grpc.GenericRpcHandler):
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
-        self.begun = self.ended = self.forgotten = 0
+        self.begun = self.ended = self.forgotten = self.restarted = 0
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
         if handler_call_details.method == f"/{SAY}":
@@ -60,6 +62,10 @@ class InferenceServer(grpc.GenericRpcHandler):
             if payload == b"forget" and not self.forgotten:
                 self.forgotten += 1
                 await context.abort(grpc.StatusCode.NOT_FOUND, "no such model")
+            if payload == b"restart" and self.restarted < 2:
+                self.restarted += 1
+                code = grpc.StatusCode.UNAVAILABLE if self.restarted == 1 else grpc.StatusCode.NOT_FOUND
+                await context.abort(code, "it restarts")
             return payload
         finally:
             self.ended += 1

@@ -9,7 +9,7 @@ import pytest
 from grpc import aio
 
 from mesh.core.errors import Code, DeadlineExceeded, LoadFailed, Overloaded, RuntimeUnavailable, Unknown
-from mesh.core.events import ModelDeleted
+from mesh.core.events import ModelDeleted, RuntimeLost, RuntimeReturned
 from mesh.core.ids import ModelId
 from mesh.wire.call import RuntimeStatus
 from tests.support.waiting import until_async
@@ -101,6 +101,26 @@ async def test_a_model_that_the_runtime_forgot_is_loaded_again_and_the_call_repe
     await served.bench.loading("m")
     served.bench.loaded("m")
     assert (await call).payload == b"forget"
+    assert served.bench.ordered.count("load m") == 2
+    assert served.kept() == NOTHING
+
+
+async def test_a_server_that_restarts_under_a_call_and_is_back_without_the_model_has_it_loaded_again(served: Served) -> None:
+    await warm(served)
+    served.bench.pod.cache.watched = True
+    served.bench.conductor.tell(RuntimeLost(down=False))
+    call = served.say(b"restart")
+
+    async def cleared() -> bool:
+        return bool(served.bench.unloads)
+
+    await until_async(cleared, "who is back does not know it")
+    served.bench.conductor.tell(RuntimeReturned(emptied=False))
+    served.bench.unloaded("m")
+    await served.bench.loading("m")
+    served.bench.loaded("m")
+    assert (await call).payload == b"restart"
+    assert (await served.say(b"hello")).payload == b"hello"
     assert served.bench.ordered.count("load m") == 2
     assert served.kept() == NOTHING
 
