@@ -1,7 +1,8 @@
 # The two commands that matter: `make demo` and `make test`. Both do all set-up by themselves; a second run starts in seconds.
 PYTHON ?= python3
 export MESH_CACHE ?= $(CURDIR)/.cache
-export PYTHONDONTWRITEBYTECODE ?=
+# Hundreds of processes start in a run of all tests: what is compiled is kept, whatever the surroundings say.
+export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
 SOURCES := mesh runtime_adapters tests protos examples benchmarks
 # Two files of tests at a time: those that start servers mostly wait for them. `make test BESIDE=` runs one after the other.
