@@ -101,3 +101,11 @@ def test_leaves_that_are_empty_go() -> None:
         shelf.remove(name)
     assert len(shelf._leaves) == 1
     assert list(shelf) == names[:LEAF]
+
+
+def test_what_follows_a_name_goes_on_in_the_next_leaves() -> None:
+    shelf, names = Shelf(), [f"{number:05}" for number in range(3 * LEAF)]
+    for number, name in enumerate(names):
+        shelf.put(name, None, number)
+    assert shelf.after("") == names
+    assert shelf.after(names[0], LEAF + 7) == names[1 : LEAF + 8]
