@@ -181,6 +181,22 @@ class RuntimeReturned:
 
 
 @dataclass(frozen=True, slots=True)
+class RuntimeWithheld:
+    """The runtime is to be left alone, by this pod's own will; what is known of the runtime is another matter.
+
+    Attributes:
+        calls: calls wait too; else loads only.
+    """
+
+    calls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeReleased:
+    """The runtime may be used again; it need not have been withheld."""
+
+
+@dataclass(frozen=True, slots=True)
 class PodLeaves:
     """This pod is about to end: it loads nothing more, and serves what it has until other pods do."""
 
@@ -204,4 +220,5 @@ CopyEvent = (
     | RuntimeForgot
     | CopySpared
 )
-Event = LoadWanted | CopyEvent | ModelDeleted | FailureCleared | RecordDiffers | RuntimeLost | RuntimeReturned | PodLeaves | TimePassed
+RuntimeEvent = RuntimeLost | RuntimeReturned | RuntimeWithheld | RuntimeReleased
+Event = LoadWanted | CopyEvent | ModelDeleted | FailureCleared | RecordDiffers | RuntimeEvent | PodLeaves | TimePassed

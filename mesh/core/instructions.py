@@ -65,6 +65,20 @@ class EndCalls:
     copy: CopyId
 
 
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """A copy serves from now on, and the express lane may bring calls to it. Ordered only if there is a lane."""
+
+    copy: CopyId
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """A copy serves no more: the express lane begins no call on it from now on. `UnloadModel` waits for the last one that it began."""
+
+    copy: CopyId
+
+
 class Outcome(Enum):
     """How waiting ended."""
 
@@ -111,5 +125,16 @@ class LoadElsewhere:
 
 
 Instruction = (
-    LoadElsewhere | EndCalls | ChangeRecord | PredictSize | LoadModel | Abandon | MeasureSize | UnloadModel | ReleaseWaiters | NoteEviction
+    LoadElsewhere
+    | EndCalls
+    | Announce
+    | Withdraw
+    | ChangeRecord
+    | PredictSize
+    | LoadModel
+    | Abandon
+    | MeasureSize
+    | UnloadModel
+    | ReleaseWaiters
+    | NoteEviction
 )

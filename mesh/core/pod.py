@@ -21,8 +21,11 @@ from mesh.core.events import (
     ModelDeleted,
     PodLeaves,
     RecordDiffers,
+    RuntimeEvent,
     RuntimeLost,
+    RuntimeReleased,
     RuntimeReturned,
+    RuntimeWithheld,
     TimePassed,
 )
 from mesh.core.explaining.story import Line
@@ -63,11 +66,12 @@ class Pod:
         models: the models' records, a view of the registry.
         limited: the runtime takes only so many calls at a time on a copy.
         leaving: no new copy is made here any more.
+        resting: the runtime is about to begin anew; what moves to other pods meanwhile leaves the records for good.
     """
 
     def __init__(self, pod: PodId, policy: Policy, *, labels: Sequence[str] = (), watched: bool = False, predicts: bool = True) -> None:
         self.id = pod
-        self.labels = labels
+        self.labels = tuple(labels)
         self.constraints = Constraints()
         self.pods = Neighbourhood(pod)
         self.bounds = BoundsOfModels()
@@ -77,6 +81,10 @@ class Pod:
         self.predicts = predicts
         self.limited = False
         self.leaving = False
+        self.resting = False
+        # What is known of the runtime, and what this pod wills, each for loads and for calls.
+        self._lost = self._gone = False
+        self._withheld = self._quiet = False
 
     def handle(self, event: Event, now: Millis) -> list[Instruction]:
         """Takes one event and answers what is to be done, in order."""
@@ -94,10 +102,8 @@ class Pod:
                 edit = self.settled(model)
                 if edit is not None:
                     cache.change(edit)
-            case RuntimeLost(down):
-                self._runtime_lost(down)
-            case RuntimeReturned(emptied):
-                self._runtime_returned(emptied)
+            case RuntimeLost() | RuntimeReturned() | RuntimeWithheld() | RuntimeReleased():
+                self._about_runtime(event)
             case PodLeaves():
                 self._leaves()
             case TimePassed():
@@ -125,7 +131,7 @@ class Pod:
     def leave(self, copy: Copy) -> LastCallEnded | None:
         """Ends a call; an event to handle if the copy waited for that."""
         copy.calls -= 1
-        return LastCallEnded(copy.id) if copy.calls == 0 and copy.state is State.DRAINING else None
+        return LastCallEnded(copy.id) if copy.running == 0 and copy.state is State.DRAINING else None
 
     def stop_waiting(self, model: ModelId) -> None:
         """A caller that waited for the model's copy left; the load goes on."""
@@ -201,6 +207,7 @@ class Pod:
             load_threads=cache.policy.slots,
             loads_in_progress=cache.slots_used + len(cache.queue),
             shutting_down=self.leaving,
+            recycling=self.resting,
         )
 
     def copy(self, model: ModelId) -> Copy | None:
@@ -208,9 +215,9 @@ class Pod:
         return self.cache.current.get(model)
 
     def settled(self, model: ModelId) -> SettleCopy | None:
-        """What the model's record has to say of this pod; None while a copy is being written there anyway, and once the pod leaves."""
+        """What the model's record has to say of this pod; None while a copy is written there anyway, while it rests, once it leaves."""
         copy = self.cache.current.get(model)
-        if self.leaving or (copy is not None and not copy.registered):
+        if self.leaving or self.resting or (copy is not None and not copy.registered):
             return None
         failed = self.cache.failures.of(model) is not None
         if copy is None:
@@ -307,18 +314,48 @@ class Pod:
         if copy is not None:
             self._apply(copy, ModelDeleted(model))
 
-    def _runtime_lost(self, down: bool) -> None:
-        self.cache.paused = True
-        self.cache.down = self.cache.down or down
+    # The runtime
+
+    def _about_runtime(self, event: RuntimeEvent) -> None:
+        match event:
+            case RuntimeLost(down):
+                self._lost, self._gone = True, self._gone or down
+                self._runtime_lost()
+            case RuntimeReturned(emptied):
+                self._lost = self._gone = False
+                if emptied:
+                    # It is no longer the one that was withheld.
+                    self._withheld = self._quiet = False
+                    self._use_runtime()
+                    self._runtime_emptied()
+                self._let_in()
+            case RuntimeWithheld(calls):
+                self._withheld, self._quiet = True, self._quiet or calls
+                self._hold_back()
+            case _:
+                # RuntimeReleased.
+                self._withheld = self._quiet = False
+                self._let_in()
+
+    def _use_runtime(self) -> None:
+        """No load starts on a runtime that is lost or withheld, and no call on one that is down or withheld from calls too."""
+        self.cache.paused, self.cache.down = self._lost or self._withheld, self._gone or self._quiet
+
+    def _runtime_lost(self) -> None:
+        self._use_runtime()
         for copy in [copy for copy in self.cache.current.values() if copy.doubt is not None]:
             self.cache.succeed(copy, "the runtime was lost while loading")
+        self._hold_back()
+
+    def _hold_back(self) -> None:
+        self._use_runtime()
         for copy in self.cache.current.values():
             self.cache.send_away(copy)
 
-    def _runtime_returned(self, emptied: bool) -> None:
-        self.cache.paused = self.cache.down = False
-        if emptied:
-            self._runtime_emptied()
+    def _let_in(self) -> None:
+        self._use_runtime()
+        if self.cache.down:
+            return
         for copy in [copy for copy in self.cache.current.values() if copy.state in SERVING]:
             self.cache.release(copy, Outcome.ENTERED)
 

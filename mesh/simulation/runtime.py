@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2
 
 from mesh.core.errors import Code
 from mesh.protocols import model_runtime_pb2 as pb
+from mesh.protocols import runtime_process_pb2 as process_pb
 from mesh.wire.call import Metadata, RuntimeStatus, first
 from mesh.wire.headers import MODEL
 
@@ -23,6 +24,10 @@ UNLOAD = 0.05
 """Seconds that an unload takes."""
 ASK = 0.002
 """Seconds that any other question takes."""
+EMPTY = 64 << 20
+"""Bytes that a server holds without models."""
+RESTART = 3.0
+"""Seconds from the end of a server that was asked to end until it is there again."""
 
 
 @dataclass
@@ -66,6 +71,7 @@ class RuntimeTraits:
         predicts: whether it predicts sizes.
         limits: whether it limits the calls on a copy.
         slowness: a factor on all that takes time.
+        leak: bytes that stay held with each load, until it begins anew; None: it does not tell what it holds.
     """
 
     capacity: int = 1 << 30
@@ -76,6 +82,7 @@ class RuntimeTraits:
     predicts: bool = True
     limits: bool = False
     slowness: float = 1.0
+    leak: int | None = None
 
 
 class SimulatedRuntime:
@@ -92,8 +99,12 @@ class SimulatedRuntime:
     Attributes:
         held: bytes that each model takes, from the begin of its load to the end of its unload.
         lost: models that a restart took, until they are loaded again; calls of them are no fault of the router.
+        foretold: models whose size was told before their load.
         leaks: unloads fail.
         loads, unloads: that succeeded, ever.
+        lives: processes that there were, this one included.
+        leaked: bytes that this process holds for nothing.
+        kept: why its adapter cannot end it; empty if it can.
     """
 
     def __init__(
@@ -110,11 +121,13 @@ class SimulatedRuntime:
         self.held: dict[str, int] = {}
         self.serving: set[str] = set()
         self.lost: set[str] = set()
+        self.foretold: set[str] = set()
         self.running: Counter[str] = Counter()
         self.loading = 0
         self.leaks = False
         self.loads = self.unloads = 0
-        self._up, self._hangs = True, False
+        self.lives, self.leaked, self.kept = 1, 0, ""
+        self._up, self._hangs, self._breaks = True, False, 0
         self._changed: dict[asyncio.Future[None], None] = {}
         self._methods = {
             "mmesh.ModelRuntime/runtimeStatus": self._status,
@@ -123,7 +136,14 @@ class SimulatedRuntime:
             "mmesh.ModelRuntime/predictModelSize": self._predict,
             "mmesh.ModelRuntime/modelSize": self._size,
             "grpc.health.v1.Health/Check": self._check,
+            "mesh.runtime.v1.RuntimeProcess/Memory": self._memory,
+            "mesh.runtime.v1.RuntimeProcess/Recycle": self._recycle,
         }
+
+    @property
+    def up(self) -> bool:
+        """Whether its process runs."""
+        return self._up
 
     # Faults
 
@@ -138,11 +158,17 @@ class SimulatedRuntime:
     def come_back(self) -> None:
         """Is there again, with nothing loaded."""
         self._up = True
+        self.lives, self.leaked = self.lives + 1, 0
         self._wake()
 
     def hang(self, hangs: bool) -> None:
         """Answers nothing, or answers again."""
         self._hangs = hangs
+        self._wake()
+
+    def break_watches(self) -> None:
+        """Ends all watches of its health, as a lost connection does; new ones may begin at once."""
+        self._breaks += 1
         self._wake()
 
     def forget(self, model: str) -> None:
@@ -164,7 +190,10 @@ class SimulatedRuntime:
     async def watch(self, _method: str) -> AsyncIterator[Any]:
         """Answers a watch of its health: its state, and each other one."""
         told: bool | None = None
+        breaks = self._breaks
         while True:
+            if self._breaks != breaks:
+                raise RuntimeStatus(Code.UNAVAILABLE, "connection reset")
             if self._up is not told and not self._hangs:
                 told = self._up
                 yield health_pb2.HealthCheckResponse(status=1 if told else 2)
@@ -191,11 +220,32 @@ class SimulatedRuntime:
             limitModelConcurrency=traits.limits,
         )
 
+    async def _memory(self, _: Any, end: float) -> Any:
+        if self.traits.leak is None:
+            raise RuntimeStatus(Code.UNIMPLEMENTED, "what is held is not told here")
+        await self._busy(ASK, end)
+        held = EMPTY + self.leaked + sum(self.held.values())
+        return process_pb.MemoryResponse(held_bytes=held, process=f"{self.name} {self.lives}")
+
+    async def _recycle(self, _: Any, end: float) -> Any:
+        await self._busy(ASK, end)
+        if self.kept:
+            raise RuntimeStatus(Code.FAILED_PRECONDITION, self.kept)
+        if self.running:
+            self._complain(f"{self.name} is ended under {self.running.total()} calls")
+        if self.loading:
+            self._complain(f"{self.name} is ended under {self.loading} loads")
+        self.go_down()
+        asyncio.get_running_loop().call_later(RESTART * self.traits.slowness, self.come_back)
+        return process_pb.RecycleResponse()
+
     async def _predict(self, request: Any, end: float) -> Any:
+        self.foretold.discard(request.modelId)
         await self._busy(ASK, end)
         if not self.traits.predicts:
             raise RuntimeStatus(Code.UNIMPLEMENTED, "sizes are not predicted here")
         model = self._model(request.modelId)
+        self.foretold.add(request.modelId)
         return pb.PredictModelSizeResponse(sizeInBytes=model.predicted or model.size)
 
     async def _size(self, request: Any, end: float) -> Any:
@@ -227,12 +277,13 @@ class SimulatedRuntime:
         self.serving.add(name)
         self.lost.discard(name)
         self.loads += 1
+        self.leaked += self.traits.leak or 0
         size = model.size if model.reported is None else model.reported
         return pb.LoadModelResponse(sizeInBytes=size, maxConcurrency=model.concurrency)
 
     def _see_room(self, name: str) -> None:
-        """With models that are what they are said to be there is always room for what the router has loaded."""
-        if self.traits.predicts and sum(self.held.values()) > self.traits.capacity and all(self._model(held).honest for held in self.held):
+        """With models that are what they are said to be, and were said to be before their loads, there is always room."""
+        if sum(self.held.values()) > self.traits.capacity and all(held in self.foretold and self._model(held).honest for held in self.held):
             self._complain(f"{self.name} is told to load {name} beyond its capacity: {sum(self.held.values())} of {self.traits.capacity}")
 
     async def _unload(self, request: Any, end: float) -> Any:
@@ -243,6 +294,7 @@ class SimulatedRuntime:
         await self._busy(UNLOAD, end)
         if self.leaks and name in self.held:
             raise RuntimeStatus(Code.INTERNAL, f"{name} is not unloaded: out of luck")
+        self.foretold.discard(name)
         if self.held.pop(name, None) is None:
             raise RuntimeStatus(Code.NOT_FOUND, "no such model")
         self.unloads += 1

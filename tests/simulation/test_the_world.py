@@ -206,6 +206,7 @@ def test_a_router_that_overfills_its_runtime_is_complained_of() -> None:
         pod = await world.add_pod(runtime=RuntimeTraits(capacity=1 << 30))
         world.models.update({name: ModelTraits(size=600 << 20) for name in "ab"})
         pod.runtime.held["a"] = 600 << 20
+        pod.runtime.foretold.add("a")
         await world.register("b", at=pod)
         await world.call("b", at=pod, deadline=30)
 

@@ -16,6 +16,7 @@ from mesh.core.explaining.decisions import Decision, Decisions, Kind
 from mesh.core.explaining.story import Stories
 from mesh.core.ids import CopyId, ModelId, PodId
 from mesh.core.instructions import (
+    Announce,
     ChangeRecord,
     Instruction,
     LoadElsewhere,
@@ -24,6 +25,7 @@ from mesh.core.instructions import (
     Outcome,
     ReleaseWaiters,
     UnloadModel,
+    Withdraw,
 )
 from mesh.core.numbers import Numbers
 from mesh.core.policy import Policy
@@ -45,6 +47,7 @@ class Cache:
         watched: the runtime's loss would be told (`RuntimeLost`), so a load that got no answer can wait for that verdict.
         alone: whether no other pod could take a model.
         used: copies that calls began on since the last rate tick, each once.
+        express: the express lane is to know which copies serve (`Announce`, `Withdraw`).
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Cache:
         self.claims: list[Copy] = []
         self.recency = Recency(kept)
         self.used: list[Copy] = []
+        self.express = False
         self.failures = Failures(policy)
         self.stories = Stories()
         self.decisions = Decisions()
@@ -153,8 +157,12 @@ class Cache:
         model = copy.id.model
         if state in SERVING and before not in SERVING:
             self.recency.add(copy)
+            if self.express:
+                self.order(Announce(copy.id))
         elif before in SERVING and state not in SERVING:
             self.recency.drop(copy)
+            if self.express:
+                self.order(Withdraw(copy.id))
         if state in LEAVING and before not in LEAVING:
             del self.current[model]
             self.leaving[model] = copy
@@ -219,12 +227,12 @@ class Cache:
 
     def retire(self, copy: Copy, why: str) -> None:
         """Takes a serving copy out of service: unloaded now if idle, else when its last call ends or the drain limit passes."""
-        if copy.calls == 0:
+        if copy.running == 0:
             self.unload(copy, why)
         else:
             # Who waits for a runtime that is down looks for another copy.
             self.release(copy, Outcome.AGAIN)
-            self.to(copy, State.DRAINING, f"{why}; {copy.calls} calls run on it")
+            self.to(copy, State.DRAINING, f"{why}; {copy.running} calls run on it")
             self.wake_at(copy, Millis(self.now + self.policy.drain_limit))
 
     # Slots and room
@@ -319,8 +327,8 @@ class Cache:
         copies = tuple(map(Evictable.of, (victim, *oldest)))
         evidence = Eviction(for_model, self.now, copies, self.recency.serving, self.recency.kept)
         reason = f"room for {for_model}; used least recently, {age} ms ago"
-        if victim.calls:
-            reason += f"; {victim.calls} calls run on it, but on all others too"
+        if victim.running:
+            reason += f"; {victim.running} calls run on it, but on all others too"
         self.decisions.note(Decision(Kind.EVICTION, victim.id.model, self.now, victim.id.model, reason, evidence=evidence))
 
     def make_fit(self, grown: Copy) -> None:
@@ -336,7 +344,7 @@ class Cache:
 
     def deregister(self, copy: Copy) -> None:
         """Takes a copy out of its model's record."""
-        self.change(RemoveCopy(copy.id.model, self.pod, copy.created, copy.last_used, self.now))
+        self.change(RemoveCopy(copy.id.model, self.pod, copy.created, copy.used(), self.now))
 
     def not_unloaded(self, model: ModelId, info: ModelInfo) -> MeshError | None:
         """Why a model is better loaded on another pod, if one can: the runtime still holds an earlier copy, and does not unload it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from mesh.core.errors import LoadFailed
 from mesh.core.ids import CopyId
@@ -43,6 +44,20 @@ LEAVING = frozenset({State.DRAINING, State.UNLOADING})
 HOLDING_A_SLOT = frozenset({State.CLAIMING, State.LOADING, State.SIZING})
 
 
+class Account(Protocol):
+    """Calls on a copy that begin and end without this pod's `enter` and `leave`: those of the express lane."""
+
+    @property
+    def calls(self) -> int:
+        """Under way now."""
+        ...
+
+    @property
+    def last_used(self) -> int:
+        """When one last began, in milliseconds since the epoch; 0 for never."""
+        ...
+
+
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Copy:
     """One try to have a model here.
@@ -64,6 +79,7 @@ class Copy:
         begun: calls that began on it since the last rate tick.
         timed, busy: calls whose time on the runtime was taken since then, and that time in ms, where the runtime limits concurrency.
         usage: what rate ticks remember of it; None before the first one that saw it in use.
+        account: calls on it that are not among `calls`; None if there are no such.
     """
 
     id: CopyId
@@ -88,6 +104,18 @@ class Copy:
     timed: int = 0
     busy: float = 0.0
     usage: Usage | None = None
+    account: Account | None = None
+
+    @property
+    def running(self) -> int:
+        """All calls on it now."""
+        return self.calls if self.account is None else self.calls + self.account.calls
+
+    def used(self) -> Millis:
+        """Brings `last_used` up to date, and answers it."""
+        if self.account is not None:
+            self.last_used = max(self.last_used, Millis(self.account.last_used))
+        return self.last_used
 
     def __repr__(self) -> str:
-        return f"{self.id} {self.state.value} {self.weight}u calls={self.calls} waiting={self.waiting}"
+        return f"{self.id} {self.state.value} {self.weight}u calls={self.running} waiting={self.waiting}"

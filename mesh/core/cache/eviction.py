@@ -37,7 +37,7 @@ class Evictable(NamedTuple):
     @classmethod
     def of(cls, copy: Copy) -> Evictable:
         """A copy as it is now."""
-        return cls(copy.id.model, copy.last_used, copy.order, copy.calls, copy.weight)
+        return cls(copy.id.model, copy.used(), copy.order, copy.running, copy.weight)
 
 
 def victim_of(copies: Iterable[Evictable]) -> Evictable | None:

@@ -41,6 +41,7 @@ def significant(before: InstanceRecord, after: InstanceRecord, now: Millis, leas
     """Whether other pods would decide differently by the newer record."""
     return (
         before.shutting_down != after.shutting_down
+        or before.recycling != after.recycling
         or before.endpoint != after.endpoint
         or before.load_threads != after.load_threads
         or _by(before.capacity, after.capacity, percent=2)

@@ -70,7 +70,7 @@ class Recency:
         def found(copy: Copy) -> bool:
             nonlocal busy, idle
             if copy is not spared:
-                idle = copy if copy.calls == 0 else None
+                idle = copy if copy.running == 0 else None
                 busy = busy or copy
             return idle is not None
 
@@ -117,7 +117,7 @@ class Recency:
             filed, order, copy = heap[0]
             if copy.state not in SERVING:
                 heapq.heappop(heap)
-            elif copy.last_used > filed:
+            elif copy.used() > filed:
                 heapq.heapreplace(heap, (copy.last_used, order, copy))
             elif self._kept(copy.id.model):
                 self._apart[copy.id.model] = heapq.heappop(heap)[2]

@@ -201,7 +201,7 @@ def _idle(cache: Cache, copy: Copy, event: LastCallEnded) -> None:
 
 def _drained(cache: Cache, copy: Copy, event: TimePassed) -> None:
     cache.order(EndCalls(copy.id))
-    cache.unload(copy, f"{copy.calls} calls outlived the drain limit")
+    cache.unload(copy, f"{copy.running} calls outlived the drain limit")
 
 
 def _forgotten_leaving(cache: Cache, copy: Copy, event: RuntimeForgot) -> None:

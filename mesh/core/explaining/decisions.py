@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from enum import Enum
 from heapq import merge
 from itertools import islice
@@ -31,6 +30,7 @@ class Kind(Enum):
     RETRY = "retry"
     REFUSAL = "refusal"
     REPAIR = "repair"
+    RECYCLE = "recycle"
 
 
 class Candidate(NamedTuple):
@@ -83,8 +83,7 @@ class Heavy(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """One decision.
 
     Attributes:
@@ -194,7 +193,7 @@ class Decisions:
         assert isinstance(evidence, Heavy)
         del self._heavy[entry.number]
         self._held -= entry.size
-        entry.decision = replace(entry.decision, evidence=evidence.light())
+        entry.decision = entry.decision._replace(evidence=evidence.light())
 
 
 def _size(evidence: object) -> int:

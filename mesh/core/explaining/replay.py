@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from mesh.core.cache import eviction
+from mesh.core.cache import eviction, leaks
 from mesh.core.cache.eviction import Eviction
+from mesh.core.cache.leaks import Recycling
 from mesh.core.errors import Malformed
 from mesh.core.explaining.decisions import Evidence
 from mesh.core.explaining.recorded import from_json
@@ -38,6 +39,7 @@ READERS: Mapping[str, Callable[[Any], Evidence]] = {
     reaping.NAME: partial(from_json, reaping.Absence),
     janitor.NAME: partial(from_json, janitor.Discrepancy),
     proactive.NAME: partial(from_json, proactive.Early),
+    leaks.NAME: Recycling.from_json,
 }
 """What reads the inputs of each function that decides, by the name in `decided_by`."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from mesh.core.errors import Malformed, NoRuntime
 
@@ -13,9 +13,28 @@ DEFAULT_TYPE = "_default"
 """Stands for all types without an entry of their own."""
 
 Labels = tuple[str, ...]
+K = TypeVar("K")
+V = TypeVar("V")
+
+KINDS = 1024
+"""Answers that are kept of each question; a mesh has some tens of kinds of pods at a time."""
 
 _PROHIBITED_WEIGHT = 4
 """A pod that is closed to one more type is the better place for the others, as if four types fewer preferred it (reference 5.5)."""
+
+
+class Fitting(dict[Labels, bool]):
+    """Kind of pods -> whether it may hold models of some type; found out when it is first asked for."""
+
+    def __init__(self, needed: Labels) -> None:
+        super().__init__()
+        self._needed = frozenset(needed)
+
+    def __missing__(self, kind: Labels) -> bool:
+        if len(self) == KINDS:
+            self.clear()
+        self[kind] = fits = self._needed.issubset(kind)
+        return fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +46,10 @@ class Constraints:
 
     required: Mapping[str, Labels] = field(default_factory=dict)
     preferred: Mapping[str, Labels] = field(default_factory=dict)
+    # Each placement asks the same of the same few kinds of pods: what was found is kept.
+    _scores: dict[Labels, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _fitting: dict[str, Fitting] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _favoured: dict[tuple[str, frozenset[Labels]], frozenset[Labels]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Constraints:
@@ -54,7 +77,14 @@ class Constraints:
 
     def fits(self, model_type: str, labels: Iterable[str]) -> bool:
         """Whether a pod with these labels may hold models of this type."""
-        return set(self.needed(model_type)).issubset(labels)
+        return self.fitting(model_type)[tuple(labels)]
+
+    def fitting(self, model_type: str) -> Fitting:
+        """What `fits` says of a type, for each kind of pods."""
+        return _kept(self._fitting, model_type, self._fits)
+
+    def _fits(self, model_type: str) -> Fitting:
+        return Fitting(self.needed(model_type))
 
     def refusal(self, model_type: str, *pods: Sequence[str]) -> NoRuntime | None:
         """The error for a type that none of some pods can hold; its text is pinned (reference D.10).
@@ -63,8 +93,11 @@ class Constraints:
             model_type: the model's type.
             pods: the labels of each pod. Without any pod, a type that needs labels is refused.
         """
-        needed = self.needed(model_type)
-        if not needed or any(self.fits(model_type, labels) for labels in pods):
+        fitting = self.fitting(model_type)
+        for labels in pods:
+            if fitting[tuple(labels)]:
+                return None
+        if not (needed := self.needed(model_type)):
             return None
         listed = ", ".join(needed)
         return NoRuntime(f"There are no running instances that meet the label requirements of type {model_type}: [{listed}]")
@@ -79,13 +112,18 @@ class Constraints:
         A type that names no preference leaves room for those that cannot choose: it prefers the pods that are closed to most other
         types and that fewest types prefer (reference 5.5, inferred preferences).
         """
-        kinds = frozenset(kinds)
+        return _kept(self._favoured, (model_type, frozenset(kinds)), self._work_out)
+
+    def _work_out(self, asked: tuple[str, frozenset[Labels]]) -> frozenset[Labels]:
+        """As `favoured`."""
+        model_type, kinds = asked
         wanted = self.preferred.get(model_type, self.preferred.get(DEFAULT_TYPE, ()) if model_type not in self.required else ())
         if wanted:
             return frozenset(kind for kind in kinds if not set(wanted).isdisjoint(kind))
-        scores = {kind: self._score(kind) for kind in kinds}
-        best, worst = max(scores.values(), default=0), min(scores.values(), default=0)
-        return frozenset(kind for kind, score in scores.items() if score == best > worst)
+        scores = {kind: _kept(self._scores, kind, self._score) for kind in kinds}
+        best = max(scores.values(), default=0)
+        favoured = frozenset(kind for kind, score in scores.items() if score == best)
+        return favoured if len(favoured) < len(scores) else frozenset()
 
     def _score(self, kind: Labels) -> int:
         """How little the types of the configuration lose if a pod of this kind is taken."""
@@ -96,6 +134,16 @@ class Constraints:
             elif not have.isdisjoint(self.preferred.get(name, ())):
                 score -= 1
         return score
+
+
+def _kept(known: dict[K, V], asked: K, answer: Callable[[K], V]) -> V:
+    """What is known, or is found out now."""
+    if (found := known.get(asked)) is not None:
+        return found
+    if len(known) == KINDS:
+        known.clear()
+    known[asked] = found = answer(asked)
+    return found
 
 
 def _labels(name: str, entry: Any, prop: str) -> set[str]:

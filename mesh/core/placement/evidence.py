@@ -45,7 +45,7 @@ class PlacementEvidence:
         """What is kept when there is no room for all."""
         choice = self.given.choose()
         kept = {*choice.shortlist[:SHOWN], choice.pod}
-        few = replace(self.given, places=tuple(place for place in self.given.places if place.pod in kept))
+        few = self.given._replace(places=tuple(place for place in self.given.places if place.pod in kept))
         short = replace(choice, shortlist=choice.shortlist[:SHOWN])
         return LightEvidence(choice.pod or "", tuple(_listed(few, short)), len(self.given.places) - len(few.places))
 
@@ -153,7 +153,7 @@ class _Trials:
         for one in losers[:TRIED_FOR]:
             yield from self._change_for(PodId(one.name))
         if chosen is not None:
-            without = replace(self._given, places=tuple(place for place in self._given.places if place.pod != chosen))
+            without = self._given._replace(places=tuple(place for place in self._given.places if place.pod != chosen))
             following = self._again(without).pod
             yield f"without {chosen} it would have been {following}" if following else f"without {chosen} there would have been no place"
 
@@ -195,29 +195,29 @@ class _Trials:
     def _turns(self) -> Iterator[tuple[str, PlacementInputs]]:
         """Later rounds; each begins one place further on."""
         for turns in range(1, min(len(self._choice.shortlist), SHOWN)):
-            later = replace(self._given, turn=self._given.turn + turns)
+            later = self._given._replace(turn=self._given.turn + turns)
             yield f"the call had come {turns * TURN // 1000} s later: it is as good, and then it is its turn", later
 
     def _of_wish(self, place: Place) -> Iterator[_Knob]:
         given, pod = self._given, place.pod
         wish = given.wish
         if pod in wish.holders:
-            free = replace(given, wish=replace(wish, holders=wish.holders - {pod}))
+            free = given._replace(wish=wish._replace(holders=wish.holders - {pod}))
             yield _Knob(
                 lambda _: "it did not hold the model already, and had not failed or refused to load it for this wish", lambda _: free
             )
         if wish.balanced:
             yield _Knob(
                 lambda _: "the client did not say that it spreads its calls itself (mm-balanced)",
-                lambda _: replace(given, wish=replace(wish, balanced=False)),
+                lambda _: given._replace(wish=wish._replace(balanced=False)),
             )
         if pod in given.outdated:
-            yield _Knob(lambda _: "its replica set were not being replaced", lambda _: replace(given, outdated=given.outdated - {pod}))
+            yield _Knob(lambda _: "its replica set were not being replaced", lambda _: given._replace(outdated=given.outdated - {pod}))
         if wish.zones.get(place.record.zone, 0):
             zones = {**wish.zones, place.record.zone: 0}
             yield _Knob(
                 lambda _: f"zone {place.record.zone!r} had no copy of the model yet",
-                lambda _: replace(given, wish=replace(wish, zones=zones)),
+                lambda _: given._replace(wish=wish._replace(zones=zones)),
             )
 
     def _of_place(self, place: Place) -> Iterator[_Knob]:
@@ -281,8 +281,8 @@ class _Trials:
         self, place: Place, words: Callable[[int], str], changes: Callable[[int], dict[str, object]], most: int = 1, **of_place: object
     ) -> _Knob:
         def turned(amount: int) -> PlacementInputs:
-            changed = replace(place, record=place.record.with_(**changes(amount)), **of_place)  # type: ignore[arg-type]
+            changed = place._replace(record=place.record.with_(**changes(amount)), **of_place)  # type: ignore[arg-type]
             places = tuple(changed if one.pod == place.pod else one for one in self._given.places)
-            return replace(self._given, places=places)
+            return self._given._replace(places=places)
 
         return _Knob(words, turned, most)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Set
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mesh.core.errors import Malformed
 from mesh.core.ids import PodId
@@ -18,8 +17,7 @@ NAME = "placement"
 """What the JSON calls the function."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlacementInputs:
+class PlacementInputs(NamedTuple):
     """Arguments of `mesh.core.placement.choice.choose`.
 
     Attributes:

@@ -28,22 +28,24 @@ def loader_inputs(
     """
     pods, pod = view.pods, view.pod
     policy = pod.cache.policy
-    own = Place(pods.me, view.own(), pods.ordered(pods.me, now), lately=pods.lately(pods.me, now))
+    # Asked once for all places: to ask for each costs as much as to rate it.
+    (ordered, lately), aside, size = pods.orders_of(now), pods.put_aside, policy.default_size
+    own = Place(pods.me, view.own(), ordered.get(pods.me, 0), lately=lately.get(pods.me, 0))
     outdated = view.outdated(now)
     worth: list[PodId] = []
     if len(pods.instances) > FEW:
         turn = pods.orders + turn_at(now) + crc32(pods.me.encode())
-        worth = pods.places.worth(record.info.type, pod.constraints, excluded | pods.put_aside | outdated, turn)
-    others = (
+        worth = pods.places.worth(record.info.type, pod.constraints, excluded | aside | outdated, turn)
+    others = [
         Place(
             other,
-            pods.figures(pods.instances[other], other, policy.default_size),
-            pods.ordered(other, now),
-            pods.aside(other),
-            pods.lately(other, now),
+            pods.figures(pods.instances[other], other, size),
+            ordered.get(other, 0),
+            other in aside,
+            lately.get(other, 0),
         )
         # If there is nobody whom anybody wants, all are looked at.
         for other in worth or [other for other, _ in pods.others()]
-    )
-    wish = Wish(record.info.type, last_used, excluded, pods.zones(record), policy.default_size, pods.me, balanced)
+    ]
+    wish = Wish(record.info.type, last_used, excluded, pods.zones(record), size, pods.me, balanced)
     return PlacementInputs((own, *others), wish, pod.constraints, outdated, now, turn_at(now), policy.churn_age)

@@ -8,9 +8,7 @@ others come in turn, so that a burst goes round over all that are equal. A mesh 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Set
-from heapq import nsmallest
-from itertools import chain, islice
+from collections.abc import Sequence, Set
 from operator import itemgetter
 
 from mesh.core.ids import PodId
@@ -25,7 +23,7 @@ version of the router."""
 ROUND = 4
 """Places that are looked at because it is their turn."""
 
-_Ranked = tuple[int | str, ...]
+_Ranked = tuple[bool, int, int, int, int, int, PodId]
 """The order of desirability, as far as a pod's own record tells; the pod is the last of it."""
 
 
@@ -85,10 +83,8 @@ class Places:
             turn: whose turn it is: any number, one more with each choice.
         """
         favoured, fitting = self._of_type(model_type, constraints)
-        found: dict[PodId, None] = dict.fromkeys(_in_turn(favoured or fitting, unwanted, turn))
-        for groups in (favoured, fitting):
-            found.update(dict.fromkeys(_best(groups, unwanted)))
-        return list(found)
+        found = [*_in_turn(favoured or fitting, turn), *_best(favoured, unwanted), *_best(fitting, unwanted)]
+        return [pod for pod in dict.fromkeys(found) if pod not in unwanted] if unwanted else list(dict.fromkeys(found))
 
     def _drop(self, pod: PodId, kind: _Kind, rank: _Ranked, *, stays: bool) -> None:
         group = self._groups[kind]
@@ -106,7 +102,8 @@ class Places:
             self._kinds.clear()
         known = self._kinds.get(model_type)
         if known is None:
-            kinds = {labels for labels, _ in self._groups if constraints.fits(model_type, labels)}
+            fitting = constraints.fitting(model_type)
+            kinds = {labels for labels, _ in self._groups if fitting[labels]}
             favoured = constraints.favoured(model_type, kinds)
             groups = sorted(self._groups.items(), key=itemgetter(0))
             known = (
@@ -123,26 +120,27 @@ def _rank(pod: PodId, record: InstanceRecord) -> _Ranked:
     return (full, record.lru_time if full else 0, record.count, -free, record.lru_time, record.rpm, pod)
 
 
-def _best(groups: list[_Group], unwanted: Set[PodId]) -> list[PodId]:
+def _best(groups: Sequence[_Group], unwanted: Set[PodId]) -> list[PodId]:
     """The best ones of some groups, of each version."""
-
-    def first(group: _Group) -> Iterator[_Ranked]:
-        return islice((rank for rank in group.ranked if rank[-1] not in unwanted), BEST)
-
-    found: list[_Ranked] = []
-    for version in {group.version for group in groups}:
-        found += nsmallest(BEST, chain.from_iterable(first(group) for group in groups if group.version == version))
-    return [PodId(str(rank[-1])) for rank in found]
-
-
-def _in_turn(groups: list[_Group], unwanted: Set[PodId], turn: int) -> list[PodId]:
-    """Those whose turn it is: some next to each other in the round of all."""
-    count = sum(len(group.pods) for group in groups)
-    places = {(turn * ROUND + number) % count for number in range(min(ROUND, count))}
-    found: list[PodId] = []
-    begin = 0
+    # So many of a group's first ones that enough are left of them.
+    ahead = BEST + len(unwanted)
+    firsts: dict[int, list[_Ranked]] = {}
     for group in groups:
-        end = begin + len(group.pods)
-        found += [group.pods[place - begin] for place in places if begin <= place < end]
-        begin = end
-    return [pod for pod in found if pod not in unwanted]
+        ranked = group.ranked[:ahead]
+        if unwanted:
+            ranked = [rank for rank in ranked if rank[-1] not in unwanted]
+        firsts.setdefault(group.version, []).extend(ranked)
+    return [rank[-1] for ranks in firsts.values() for rank in sorted(ranks)[:BEST]]
+
+
+def _in_turn(groups: Sequence[_Group], turn: int) -> list[PodId]:
+    """Those whose turn it is: some next to each other in the round of all."""
+    found: list[PodId] = []
+    count = sum([len(group.pods) for group in groups])
+    wanted = min(ROUND, count)
+    at, number = turn * ROUND % max(1, count), 0
+    while len(found) < wanted:
+        pods = groups[number % len(groups)].pods
+        found += pods[at : at + wanted - len(found)]
+        at, number = max(0, at - len(pods)), number + 1
+    return found

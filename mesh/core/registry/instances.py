@@ -32,6 +32,7 @@ _FIELDS = frozenset(
         "meshEndpoint",
         "meshCalls",
         "meshIdle",
+        "meshRecycling",
     ],
 )
 
@@ -55,6 +56,7 @@ class InstanceRecord:
         endpoint: `host:port` for calls between pods. Our addition, as what follows; empty for a router that is not ours.
         calls: that run here at a time on average, in hundredths.
         idle: of what is used, models out of recent use (`wanted_pods.RECENT`); the rest of it has to have room somewhere.
+        recycling: its model server is about to begin anew; one pod at a time does that.
     """
 
     start_time: Millis = Millis(0)
@@ -73,6 +75,7 @@ class InstanceRecord:
     endpoint: str = ""
     calls: int = 0
     idle: Units = Units(0)
+    recycling: bool = False
     unknown: Json = field(default_factory=dict)
 
     def with_(self, **changes: Any) -> InstanceRecord:
@@ -101,6 +104,7 @@ def instance_to_json(record: InstanceRecord) -> dict[str, Any]:
         "meshEndpoint": record.endpoint,
         "meshCalls": record.calls,
         "meshIdle": record.idle,
+        "meshRecycling": record.recycling,
     }
     return {name: value for name, value in data.items() if value or name in record.unknown}
 
@@ -129,6 +133,7 @@ def instance_from_json(data: Any) -> InstanceRecord:
             str(data.get("meshEndpoint", "")),
             int(data.get("meshCalls", 0)),
             Units(int(data.get("meshIdle", 0))),
+            bool(data.get("meshRecycling", False)),
             {name: value for name, value in data.items() if name not in _FIELDS},
         )
     except (AttributeError, TypeError, ValueError) as error:

@@ -5,7 +5,8 @@ on a router of another kind, serves no call from here and does not count; one on
 not count either. Where there is no room for as many, calls go to the target with what it has, at least one copy.
 
 While its target loads, an active model that was evicted stays what calls go to: it loads on demand, and the target may turn out to be
-broken. Only one that failed to load itself gives way at once, unless the target failed too.
+broken. Only one that failed to load itself gives way at once, unless the target failed too. One that has no copy at all gives way as
+well where no pod has room for a model that was not called for so long: either would load on demand, and the target is the one asked for.
 """
 
 from __future__ import annotations
@@ -53,11 +54,13 @@ class Orders:
         outstanding: holders of the target that each copy under way was ordered to avoid.
         more: whether another copy may be ordered: False after one that could not be had.
         proven: a copy was seen to serve, whatever the record shows.
+        no_room: the one that could not be had found no pod with room for it; nothing is known against the model.
     """
 
     outstanding: tuple[frozenset[PodId], ...] = ()
     more: bool = True
     proven: bool = False
+    no_room: bool = False
 
 
 Models = Mapping[ModelId, ModelRecord]
@@ -94,7 +97,10 @@ def next_step(alias: AliasRecord, models: Models, living: Living, orders: Orders
     if not ready:
         if orders.outstanding:
             return Wait()
-        return Load() if orders.more else Blocked()
+        if orders.more:
+            return Load()
+        idle = active is not None and not active.copies
+        return Switch() if orders.no_room and idle and not target.failed else Blocked()
     if orders.more and len(holders) < wanted and all(holders - avoided for avoided in orders.outstanding):
         return Load(holders)
     if orders.outstanding or len(holders) > ready:
@@ -106,7 +112,8 @@ def grounds(alias: AliasRecord, models: Models, living: Living) -> tuple[object,
     """What speaks for trying a blocked transition again, once it is another than before."""
     active, target = models.get(alias.active), models.get(alias.target)
     failed = frozenset(target.failed.items()) if target is not None else None
-    holders = living.stay(target.copies) if target is not None else None
+    # Copies that only come say nothing: those of the attempts that failed still show for a moment.
+    holders = living.stay(target.ready) if target is not None else None
     return failed, holders, living.stay(living.instances), active is not None and _broken(active, living)
 
 

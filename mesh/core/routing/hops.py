@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from mesh.core.ids import ModelId, PodId
 from mesh.core.units import Millis
@@ -24,8 +25,7 @@ class Kind(Enum):
     """Load the model and serve; if another pod was quicker, pass the call on to that one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(NamedTuple):
     """One step of a call between pods.
 
     Attributes:

@@ -86,8 +86,8 @@ class Journey:
         elif self._joins is not None and self._asker is not None:
             self._book().goes(self._joins, now)
         self._joins = None
-        if self._diary is not None and isinstance(step, Forward):
-            return replace(step, hop=replace(step.hop, request=self._diary.request))
+        if self._diary is not None and isinstance(step, Forward) and step.hop.request != self._diary.request:
+            return step._replace(hop=step.hop._replace(request=self._diary.request))
         return step
 
     def _way(self, now: Millis, draw: Draw) -> Step:
@@ -135,9 +135,10 @@ class Journey:
     # Copies that there are
 
     def _asked_for_a_copy(self, record: ModelRecord, now: Millis) -> Step:
-        """Another pod believes that there is a copy here; if the runtime forgot it under this very call, there is going to be one again."""
+        """Another pod believes that there is a copy here. If the runtime forgot it under this very call it is loaded again, unless the
+        sender has another copy to go to."""
         copy = self._view.pod.copy(self.model)
-        if copy is None and not self._healed:
+        if copy is None and (not self._healed or self._elsewhere(record).ready):
             refusal = self._view.pod.refusal(self.model, record.info, now)
             failed = isinstance(refusal, LoadFailed)
             return Refuse(refusal if refusal and failed else NotHere(f"model {self.model} is not on pod {self._pods.me}"))
@@ -153,14 +154,18 @@ class Journey:
         comes = copy is not None and copy.state in COMING and not pod.cache.paused
         if (serves or comes) and self._stays(record, serves):
             return self._here(record, now)
+        if copy is None and not record.copies:
+            return None
         found = self._elsewhere(record)
         if serves and not (pod.leaving and found.ready):
             found.ready.append(me)
         elif copy is not None and comes:
             found.coming.append((copy.created, me))
         if found.ready:
-            chosen = lighter(found.ready, self._pods, now, draw)
-            if self._purpose.balanced and me in found.ready and self._pods.calls(me, now) <= self._pods.calls(chosen, now):
+            first = self._purpose.first
+            chosen = first if first is not None and first in found.ready else lighter(found.ready, self._pods, now, draw)
+            spreads = self._purpose.balanced and me in found.ready and chosen != first
+            if spreads and self._pods.calls(me, now) <= self._pods.calls(chosen, now):
                 chosen = me
         elif found.coming:
             chosen = min(found.coming)[1]
@@ -254,6 +259,8 @@ class Journey:
 
     def _enough(self, record: ModelRecord, now: Millis) -> MeshError | None:
         """Why no further copy is to be tried: it failed on several pods lately, or many copies did not serve."""
+        if not record.copies and not record.failed and not self._failed:
+            return None
         failed = self._out_of_tries(record, now)
         if failed is not None:
             return failed
@@ -285,7 +292,7 @@ class Journey:
 
     def _nowhere(self, record: ModelRecord, refusal: MeshError | None) -> MeshError:
         labels = (other.labels for _, other in self._pods.others())
-        unmet = self._view.pod.constraints.refusal(record.info.type, tuple(self._view.pod.labels), *labels)
+        unmet = self._view.pod.constraints.refusal(record.info.type, self._view.pod.labels, *labels)
         if unmet is not None:
             return unmet
         if isinstance(refusal, LoadFailed):
@@ -312,6 +319,7 @@ class Journey:
                 purpose.urgent,
                 frozenset(self._tried),
                 frozenset(self._avoid),
+                self.request,
             ),
             holder,
         )

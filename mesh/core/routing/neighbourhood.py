@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
+from typing import Protocol
 
 from mesh.core.ids import ModelId, PodId
 from mesh.core.placement.places import Places
@@ -28,26 +30,71 @@ class _Intention:
     at: Millis
 
 
+class Busy(Protocol):
+    """Calls of this pod on another, and what that one last said of itself; all pods' numbers of turns are drawn from one row."""
+
+    @property
+    def own(self) -> int:
+        """Calls of this pod that run there."""
+        ...
+
+    @property
+    def turn(self) -> int:
+        """The smaller, the longer ago it was chosen."""
+        ...
+
+    @property
+    def lru_time(self) -> int:
+        """When its least recently used model was last used, by its clock; 0 if it did not tell."""
+        ...
+
+    @property
+    def behind(self) -> int:
+        """ms that its clock is behind this pod's, as the latest answer showed."""
+        ...
+
+    def began(self) -> None:
+        """A call of this pod begins."""
+        ...
+
+    def ended(self) -> None:
+        """A call of this pod is over."""
+        ...
+
+    def calls(self, now: int, /) -> int:
+        """All calls that run there, as far as is known: those of others count if it told of them just now."""
+        ...
+
+    def reported(self, calls: int, lru_time: int, at: int, now: int, /) -> None:
+        """It said how many calls run there, and `lru_time` and its time, each 0 if it did not."""
+        ...
+
+
 @dataclass(slots=True)
 class _Busy:
-    """Calls of this pod on another; and what that one last said of itself, when so many calls of this pod ran on it.
-
-    Attributes:
-        lru_time: by the other pod's clock.
-        behind: ms that its clock is behind this pod's, as the latest answer showed.
-    """
-
+    turns: Iterator[int]
     own: int = 0
-    reported: int = 0
+    others: int = 0
     own_then: int = 0
-    at: Millis = Millis(0)
+    at: int = 0
     turn: int = 0
-    lru_time: Millis = Millis(0)
+    lru_time: int = 0
     behind: int = 0
 
-    def calls(self, now: Millis) -> int:
-        """All of them, as far as is known."""
-        return self.own + (max(0, self.reported - self.own_then) if now - self.at < WORD else 0)
+    def began(self) -> None:
+        self.own, self.turn = self.own + 1, next(self.turns)
+
+    def ended(self) -> None:
+        self.own = max(0, self.own - 1)
+
+    def calls(self, now: int) -> int:
+        return self.own + (max(0, self.others - self.own_then) if now - self.at < WORD else 0)
+
+    def reported(self, calls: int, lru_time: int, at: int, now: int) -> None:
+        # The call that brought the word counts neither there nor here.
+        self.others, self.own_then, self.at, self.lru_time = calls, max(0, self.own - 1), now, lru_time
+        if at:
+            self.behind = now - at
 
 
 class Neighbourhood:
@@ -61,11 +108,14 @@ class Neighbourhood:
         self.orders = 0
         """How many copies this pod ordered so far."""
         self._aside: set[PodId] = set()
-        self._busy: dict[PodId, _Busy] = {}
-        self._turns = 0
+        self._busy: dict[PodId, Busy] = {}
+        turns = count(1)
+        self._account: Callable[[PodId], Busy] = lambda _: _Busy(turns)
+        self.watch: Callable[[PodId], None] = lambda _: None
+        """Told of pods of which it may have changed whether and where they can be called."""
         self._intentions: dict[ModelId, _Intention] = {}
         self._ordered: Counter[PodId] = Counter()
-        self._latest: deque[tuple[Millis, PodId]] = deque()
+        self._latest: deque[tuple[Millis, PodId, ModelId]] = deque()
         self._lately: Counter[PodId] = Counter()
         self._holders: dict[ModelId, tuple[PodId, ...]] = {}
         self._copies: Counter[PodId] = Counter()
@@ -79,10 +129,11 @@ class Neighbourhood:
             self.places.changed(pod, record)
         if record is not None:
             self.instances[pod] = record
-            return
-        self.instances.pop(pod, None)
-        self._aside.discard(pod)
-        self._busy.pop(pod, None)
+        else:
+            self.instances.pop(pod, None)
+            self._aside.discard(pod)
+            self._busy.pop(pod, None)
+        self.watch(pod)
 
     def instance(self, pod: PodId) -> InstanceRecord | None:
         """A pod's record; None if it does not live."""
@@ -100,10 +151,12 @@ class Neighbourhood:
     def fails(self, pod: PodId) -> None:
         """Calls to a pod do not get through: it is put aside until it answers."""
         self._aside.add(pod)
+        self.watch(pod)
 
     def answers(self, pod: PodId) -> None:
         """A pod that was put aside answers again."""
         self._aside.discard(pod)
+        self.watch(pod)
 
     @property
     def put_aside(self) -> frozenset[PodId]:
@@ -116,28 +169,37 @@ class Neighbourhood:
 
     # How busy they are
 
+    def accounts(self, account: Callable[[PodId], Busy]) -> None:
+        """From now on calls count where `account` says, for each pod; those under way are counted there, too."""
+        self._account = account
+        for pod, before in self._busy.items():
+            busy = self._busy[pod] = account(pod)
+            for _ in range(before.own):
+                busy.began()
+
     def began(self, pod: PodId) -> None:
         """A call on a pod begins."""
-        busy = self._busy.setdefault(pod, _Busy())
-        self._turns += 1
-        busy.own, busy.turn = busy.own + 1, self._turns
+        self.account(pod).began()
+
+    def account(self, pod: PodId) -> Busy:
+        """Where calls on a pod count."""
+        busy = self._busy.get(pod)
+        if busy is None:
+            busy = self._busy[pod] = self._account(pod)
+        return busy
 
     def ended(self, pod: PodId) -> None:
         """A call on a pod ended."""
         busy = self._busy.get(pod)
-        if busy is not None and busy.own > 0:
-            busy.own -= 1
+        if busy is not None:
+            busy.ended()
 
     def reported(self, pod: PodId, load: Load, now: Millis) -> None:
         """A pod said how busy it is; the call that brought the word counts neither there nor here."""
         busy = self._busy.get(pod)
-        if busy is None:
-            # The call was the last one to a pod that is gone.
-            return
-        busy.reported, busy.own_then, busy.at = load.calls, max(0, busy.own - 1), now
-        busy.lru_time = load.lru_time
-        if load.at:
-            busy.behind = now - load.at
+        # Without one the call was the last to a pod that is gone.
+        if busy is not None:
+            busy.reported(load.calls, load.lru_time, load.at, now)
 
     def calls(self, pod: PodId, now: Millis) -> int:
         """Calls that run on a pod, as far as is known: this pod's own, and those of others when it last told, if that was just now."""
@@ -158,7 +220,7 @@ class Neighbourhood:
         self._intentions[model] = _Intention(pod, now)
         self.orders += 1
         self._ordered[pod] += 1
-        self._latest.append((now, pod))
+        self._latest.append((now, pod, model))
         self._lately[pod] += 1
 
     def intention(self, model: ModelId, now: Millis) -> PodId | None:
@@ -192,15 +254,19 @@ class Neighbourhood:
         self._drop_old(now)
         return self._lately[pod]
 
+    def orders_of(self, now: Millis) -> tuple[Mapping[PodId, int], Mapping[PodId, int]]:
+        """What `ordered` and `lately` say of every pod, where that is more than none; to be read at once, for it changes."""
+        self._drop_old(now)
+        return self._ordered, self._lately
+
     def _drop_old(self, now: Millis) -> None:
         """Forgets what was ordered long ago: its call may have left before the order did, and nobody may ask for the model again."""
         while self._latest and now - self._latest[0][0] > INTENTION:
-            _take_one(self._lately, self._latest.popleft()[1])
-        while self._intentions:
-            model, oldest = next(iter(self._intentions.items()))
-            if now - oldest.at <= INTENTION:
-                return
-            self.forget(model)
+            at, pod, model = self._latest.popleft()
+            _take_one(self._lately, pod)
+            intention = self._intentions.get(model)
+            if intention is not None and intention.at <= at:
+                self.forget(model)
 
     def figures(self, record: InstanceRecord, pod: PodId, size: Units) -> InstanceRecord:
         """What a pod told of itself in its record, with what it told with answers, and the copies that model records show there by now.
@@ -208,8 +274,11 @@ class Neighbourhood:
         Args:
             size: assumed of a copy that its pod does not count yet.
         """
-        more = max(0, self._copies[pod] - record.count)
-        busy = self._busy.get(pod)
+        more, busy = self._copies.get(pod, 0) - record.count, self._busy.get(pod)
+        if more < 0:
+            more = 0
+        if busy is None and not more:
+            return record
         lru_time = record.lru_time
         if busy is not None and lru_time < NEVER:
             # Both only grow while a pod has models: the greater one is the later one. What is compared with other pods' goes by this clock.
@@ -253,7 +322,7 @@ class Neighbourhood:
 
     def zones(self, record: ModelRecord) -> Mapping[str, int]:
         """Copies of a model by the zone of the pod that holds them."""
-        return Counter(self.instances[pod].zone for pod in record.copies if pod in self.instances)
+        return Counter(self.instances[pod].zone for pod in record.copies if pod in self.instances) if record.copies else {}
 
 
 def _take_one(counts: Counter[PodId], pod: PodId) -> None:

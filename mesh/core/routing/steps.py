@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mesh.core.cache.copies import Copy
 from mesh.core.errors import MeshError
@@ -42,8 +42,7 @@ class WaitFor:
     wanted: LoadWanted
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(NamedTuple):
     """Pass the call on to another pod; what comes back is the answer.
 
     Attributes:
@@ -98,6 +97,7 @@ class Purpose:
         urgent: a request waits for it.
         enters: the wish is a call that goes to the copy; else the model is only to be loaded.
         avoid: pods whose copies do not count and that are not to load it.
+        first: the pod on whose copy it was tried before it came here, which is judged first; None if it was tried nowhere.
     """
 
     hop: Hop | None = None
@@ -107,6 +107,7 @@ class Purpose:
     urgent: bool = True
     enters: bool = True
     avoid: frozenset[PodId] = frozenset()
+    first: PodId | None = None
 
 
 CALL = Purpose()

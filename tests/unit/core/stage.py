@@ -22,6 +22,7 @@ from mesh.core.events import (
 from mesh.core.ids import CopyId, ModelId, PodId
 from mesh.core.instructions import (
     Abandon,
+    Announce,
     ChangeRecord,
     EndCalls,
     Instruction,
@@ -33,6 +34,7 @@ from mesh.core.instructions import (
     PredictSize,
     ReleaseWaiters,
     UnloadModel,
+    Withdraw,
 )
 from mesh.core.pod import Pod
 from mesh.core.policy import Policy
@@ -51,6 +53,8 @@ VERBS = {
     PredictSize: "predict",
     EndCalls: "end calls",
     Abandon: "abandon",
+    Announce: "announce",
+    Withdraw: "withdraw",
 }
 
 

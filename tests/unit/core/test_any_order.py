@@ -10,7 +10,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mesh.core.cache.copies import Copy, State
 from mesh.core.errors import Code
-from mesh.core.events import LoadWanted, ModelDeleted, RuntimeForgot, RuntimeLost, RuntimeReturned, TimePassed
+from mesh.core.events import (
+    LoadWanted,
+    ModelDeleted,
+    RuntimeEvent,
+    RuntimeForgot,
+    RuntimeLost,
+    RuntimeReleased,
+    RuntimeReturned,
+    RuntimeWithheld,
+    TimePassed,
+)
 from mesh.core.ids import ModelId
 from tests.unit.core.stage import INFO, Stage, names
 
@@ -89,10 +99,18 @@ class World(RuleBasedStateMachine):
 
     @rule(
         event=st.sampled_from(
-            [RuntimeLost(down=True), RuntimeLost(down=False), RuntimeReturned(emptied=True), RuntimeReturned(emptied=False)]
+            [
+                RuntimeLost(down=True),
+                RuntimeLost(down=False),
+                RuntimeReturned(emptied=True),
+                RuntimeReturned(emptied=False),
+                RuntimeWithheld(calls=True),
+                RuntimeWithheld(calls=False),
+                RuntimeReleased(),
+            ]
         )
     )
-    def runtime_went_or_came(self, event: RuntimeLost | RuntimeReturned) -> None:
+    def runtime_went_or_came(self, event: RuntimeEvent) -> None:
         self.stage.tell(event)
 
     @rule(millis=st.integers(1, 200_000))

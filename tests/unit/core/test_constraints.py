@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mesh.core.errors import Malformed, NoRuntime
-from mesh.core.placement.constraints import Constraints, Labels
+from mesh.core.placement.constraints import KINDS, Constraints, Labels
 
 NEEDS = "There are no running instances that meet the label requirements of type "
 
@@ -87,6 +87,20 @@ def test_a_type_with_required_labels_infers_its_preference_among_the_pods_that_h
 def test_a_type_that_prefers_pods_closed_to_it_does_not_count() -> None:
     text = '{"llm": {"required": ["huge"], "preferred": ["big"]}}'
     assert favoured(text, "sklearn", BIG, SMALL) == set(), "both are closed to the other type and nothing tells them apart"
+
+
+def test_however_many_kinds_of_pods_there_were_what_is_said_of_one_stays_what_it_was() -> None:
+    constraints = Constraints.parse('{"onnx": {"required": ["gpu"]}}')
+    assert constraints.favoured("sklearn", [("gpu",), PLAIN]) == {PLAIN}
+    for number in range(2 * KINDS):
+        assert constraints.favoured("sklearn", [(f"label-{number}",), ("gpu",)]) == {(f"label-{number}",)}
+    assert constraints.favoured("sklearn", [("gpu",), PLAIN]) == {PLAIN}
+    fitting = constraints.fitting("onnx")
+    for number in range(2 * KINDS):
+        assert fitting[f"label-{number}", "gpu"]
+        assert not fitting[(f"label-{number}",)]
+    assert len(fitting) <= KINDS
+    assert constraints == Constraints.parse('{"onnx": {"required": ["gpu"]}}'), "what it remembers does not make it another one"
 
 
 def test_pods_of_one_kind_and_pods_without_constraints_are_all_the_same() -> None:

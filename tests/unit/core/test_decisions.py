@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mesh.core.explaining.decisions import Candidate, Decision, Decisions, Evidence, Kind, size_of, told
 from mesh.core.ids import ModelId
@@ -104,7 +104,7 @@ def test_a_size_of_a_model_in_evidence_is_not_what_the_evidence_takes() -> None:
     early = Early(ModelId("m"), Millis(1), rank=0, free=5, total=5, lru_time=Millis(9), size=Units(12_800), now=Millis(10))
     book = Decisions(room=10)
     for at in range(2):
-        book.note(replace(a_decision(at), evidence=early))
+        book.note(a_decision(at)._replace(evidence=early))
     assert book.held == 0
     assert [one.evidence for one in book] == [early, early]
 

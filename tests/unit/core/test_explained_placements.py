@@ -102,7 +102,7 @@ def test_a_sentence_holds_when_what_it_says_is_done_and_not_with_less() -> None:
         "b would have been chosen if the model that it would evict had been used 5880 s earlier",
         "without a it would have been b",
     ]
-    older, younger = (replace(b, record=b.record.with_(lru_time=b.record.lru_time - more * 1000)) for more in (5880, 5879))
+    older, younger = (b._replace(record=b.record.with_(lru_time=b.record.lru_time - more * 1000)) for more in (5880, 5879))
     assert (evidence(a, older, turn=1).again(), evidence(a, younger, turn=1).again()) == ("b", "a")
 
 
@@ -129,7 +129,7 @@ def test_the_one_thing_that_stood_in_the_way_is_named(worse: dict[str, object], 
     other = a_place("b", **{"free": 95, "version": 1, **worse})  # type: ignore[arg-type]
     found = evidence(best, other, **({"turn": 1} if "zones" in options else {}), **options)  # type: ignore[arg-type]
     if found.again() == "b":
-        found = replace(found, given=replace(found.given, turn=found.given.turn + 1))
+        found = replace(found, given=found.given._replace(turn=found.given.turn + 1))
     assert found.again() == "a"
     assert any(sentence.startswith("b would have been ") and said in sentence for sentence in found.would_change()), found.would_change()
 
@@ -169,7 +169,7 @@ def test_of_many_pods_the_nearest_are_told_and_the_others_counted_by_what_they_l
 
 
 def test_trying_what_would_change_a_choice_among_many_ends() -> None:
-    found = replace(a_thousand(), given=replace(a_thousand().given, turn=3))
+    found = replace(a_thousand(), given=a_thousand().given._replace(turn=3))
     assert len(found.would_change()) <= 5
 
 

@@ -51,6 +51,7 @@ records = st.builds(
     st.text(),
     numbers,
     numbers.map(Units),
+    st.booleans(),
     st.dictionaries(st.sampled_from(["future", "other"]), st.none() | st.integers() | st.text()),
 )
 

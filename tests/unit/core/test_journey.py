@@ -217,6 +217,25 @@ def test_where_calls_stand_in_line_a_caller_that_balances_is_served_here_unless_
     assert forwarded(mesh.next(mesh.journey(Purpose(balanced=True)))) == (Kind.HIT, A)
 
 
+def test_a_copy_on_which_a_call_was_tried_before_it_came_is_the_first_and_is_not_tried_again() -> None:
+    mesh = Mesh(A, B)
+    mesh.has(copies={A: EARLY, B: EARLY}, ready={A: LATE, B: LATE})
+    mesh.loads_here()
+    for pod in (A, B, HERE):
+        journey = mesh.journey(Purpose(balanced=True, first=pod) if pod == HERE else Purpose(first=pod))
+        step = mesh.next(journey)
+        assert (HERE if isinstance(step, Serve) else forwarded(step)[1]) == pod
+        assert journey.failed(step, PeerUnavailable("gone") if pod != HERE else RuntimeUnavailable("gone"), mesh.now)
+        following = mesh.next(journey)
+        assert (HERE if isinstance(following, Serve) else forwarded(following)[1]) != pod
+
+
+def test_one_that_was_tried_where_there_is_no_copy_any_more_goes_its_usual_way() -> None:
+    mesh = Mesh(A, B)
+    mesh.has(copies={A: EARLY}, ready={A: LATE})
+    assert forwarded(mesh.next(mesh.journey(Purpose(first=B)))) == (Kind.HIT, A)
+
+
 def test_of_copies_that_are_loading_the_first_one_is_waited_for() -> None:
     mesh = Mesh(A, B)
     mesh.has(copies={A: LATE, B: EARLY})
@@ -628,6 +647,17 @@ def test_a_copy_that_the_runtime_forgot_is_loaded_again_for_the_call_that_met_it
     assert journey.again()
     mesh.stage.tell(RuntimeForgot(copy_id("m#1")))
     assert isinstance(mesh.next(journey), WaitFor)
+
+
+def test_a_copy_that_the_runtime_forgot_is_not_waited_for_while_another_one_serves() -> None:
+    mesh = Mesh(A, B)
+    mesh.loads_here()
+    mesh.has(copies={HERE: EARLY, B: EARLY}, ready={HERE: EARLY, B: LATE})
+    journey = mesh.journey(asked(Kind.HIT))
+    assert isinstance(mesh.next(journey), Serve)
+    assert journey.again()
+    mesh.stage.tell(RuntimeForgot(copy_id("m#1")))
+    assert isinstance(refused(mesh.next(journey)), NotHere), "the sender goes on to the other"
 
 
 def test_a_call_to_load_a_model_loads_it_here_and_its_failure_goes_back() -> None:

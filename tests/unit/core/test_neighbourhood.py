@@ -207,3 +207,46 @@ def test_the_chosen_one_of_two_is_never_busier_than_the_other(loads: list[int], 
     pair = {names[drawn[0]], names[(drawn[0] + 1 + drawn[1]) % len(names)]} if drawn else {names[0]}
     assert chosen in pair
     assert pods.calls(chosen, NOW) == min(pods.calls(pod, NOW) for pod in pair)
+
+
+class Kept:
+    """An account that somebody else keeps."""
+
+    def __init__(self) -> None:
+        self.own = self.turn = self.lru_time = self.behind = 0
+        self.said: list[tuple[int, int, int, int]] = []
+
+    def began(self) -> None:
+        self.own += 1
+
+    def ended(self) -> None:
+        self.own -= 1
+
+    def calls(self, now: int) -> int:
+        return self.own + 100
+
+    def reported(self, calls: int, lru_time: int, at: int, now: int) -> None:
+        self.said.append((calls, lru_time, at, now))
+
+
+def test_calls_may_be_counted_where_others_count_too_also_those_under_way() -> None:
+    pods, kept = Neighbourhood(HERE), dict[PodId, Kept]()
+    pods.began(A)
+    pods.accounts(lambda pod: kept.setdefault(pod, Kept()))
+    assert pods.account(A) is kept[A]
+    pods.began(A)
+    pods.began(B)
+    assert (kept[A].own, kept[B].own, pods.calls(A, NOW)) == (2, 1, 102)
+    pods.ended(A)
+    pods.reported(A, Load(3, Millis(5), Millis(7)), NOW)
+    assert (kept[A].own, kept[A].said) == (1, [(3, 5, 7, NOW)])
+
+
+def test_whoever_watches_is_told_of_each_pod_that_may_be_called_otherwise_now() -> None:
+    pods, told = Neighbourhood(HERE), list[PodId]()
+    pods.watch = told.append
+    pods.instance_changed(A, LIVING)
+    pods.fails(A)
+    pods.answers(A)
+    pods.instance_changed(A, None)
+    assert told == [A] * 4

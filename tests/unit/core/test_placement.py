@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from mesh.core.ids import PodId
@@ -107,7 +105,7 @@ def test_of_equals_those_with_the_fewest_orders_are_drawn_from() -> None:
 
 
 def test_of_equals_each_gets_its_turn_though_what_was_ordered_of_it_is_there_already() -> None:
-    assert decide(replace(a_place("a"), lately=2), replace(a_place("b"), lately=1), a_place("c", pending=1)).shortlist == ("b", "c")
+    assert decide(a_place("a")._replace(lately=2), a_place("b")._replace(lately=1), a_place("c", pending=1)).shortlist == ("b", "c")
 
 
 def test_a_pod_that_is_far_better_gets_the_first_order_and_then_the_others_their_turn() -> None:

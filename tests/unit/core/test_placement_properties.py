@@ -116,7 +116,7 @@ def test_a_pod_that_is_worse_in_all_changes_nothing_for_the_best(places: Sequenc
         lru_time=Millis(min(NEVER, like.lru_time + 1_000)),
         endpoint="10.0.0.9:8080",
     )
-    added = Place(PodId("worse"), worse, model.pending + 1, model.aside)
+    added = Place(PodId("worse"), worse, model.pending + 1, model.aside, model.lately + 1)
     outdated = OUTDATED | {added.pod} if model.pod in OUTDATED else OUTDATED
     assert decide([*places, added], wish, outdated=outdated).shortlist == before.shortlist
 

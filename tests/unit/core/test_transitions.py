@@ -106,6 +106,15 @@ def test_a_target_of_which_no_copy_can_be_had_blocks() -> None:
     assert step(model(), model(failed="b"), NONE_LEFT) == Blocked()
 
 
+def test_where_neither_has_a_copy_nor_finds_room_calls_go_to_the_target_which_loads_on_demand() -> None:
+    no_room = Orders(more=False, no_room=True)
+    assert step(model(), model(), no_room) == Switch()
+    assert step(model(ready="a"), model(), no_room) == Blocked()
+    assert step(model(copies="gone"), model(), no_room) == Blocked()
+    assert step(model(), model(failed="b"), no_room) == Blocked()
+    assert step(model(), model(), NONE_LEFT) == Blocked()
+
+
 def test_a_copy_that_served_counts_though_the_record_does_not_show_it() -> None:
     assert step(model(ready="a"), model(), Orders(proven=True)) == Switch()
     assert step(model(ready="a b"), model(), Orders(proven=True)) == Load()
@@ -126,7 +135,8 @@ def test_a_blocked_transition_is_tried_again_when_failures_pods_or_copies_change
     blocked = now(model(failed="a b"))
     assert blocked == now(model(failed="a b").with_(last_used=Millis(7)))
     assert blocked != now(model(failed="a"))
-    assert blocked != now(model(failed="a b", copies="c"))
+    assert blocked == now(model(failed="a b", copies="c"))
+    assert blocked != now(model(failed="a b", copies="c", ready="c"))
     assert blocked != now(None)
     assert blocked != now(model(failed="a b"), old=model(failed="c"))
     assert blocked != now(model(failed="a b"), Living(PodId("me"), {**LIVING.instances, PodId("d"): OURS}))
