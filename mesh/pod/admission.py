@@ -4,8 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 from mesh.core.errors import Overloaded
+
+
+class Gate(Protocol):
+    """Counts calls in progress, and lets in so many."""
+
+    @property
+    def calls(self) -> int:
+        """In progress now."""
+        ...
+
+    def set_most(self, most: int, /) -> None:
+        """How many there may be."""
+        ...
+
+    def enter(self) -> bool:
+        """Counts a call; False if there are too many."""
+        ...
+
+    def leave(self) -> None:
+        """A call that entered is over."""
+        ...
 
 
 class Admission:
@@ -13,9 +35,19 @@ class Admission:
 
     def __init__(self, max_calls: int, max_held: int) -> None:
         self._max_calls, self._max_held = max_calls, max_held
-        self.calls = 0
+        self._gate: Gate = _Gate(max_calls)
         self.held = 0
-        self._counted = _Counted(self)
+        self._counted = _Counted(self._gate)
+
+    @property
+    def calls(self) -> int:
+        """Calls in progress."""
+        return self._gate.calls
+
+    def share(self, gate: Gate) -> None:
+        """From now on calls count at a gate through which others go, too; to be told before there are any."""
+        gate.set_most(self._max_calls)
+        self._gate, self._counted = gate, _Counted(gate)
 
     def call(self) -> AbstractContextManager[None]:
         """A context that counts one call in progress.
@@ -23,7 +55,7 @@ class Admission:
         Raises:
             Overloaded: there are too many.
         """
-        if self.calls >= self._max_calls:
+        if not self._gate.enter():
             raise Overloaded(f"this pod has {self.calls} calls in progress, the most that MESH_MAX_CALLS allows; try again, or raise it")
         return self._counted
 
@@ -46,14 +78,28 @@ class Admission:
             self.held -= size
 
 
+class _Gate:
+    def __init__(self, most: int) -> None:
+        self._most, self.calls = most, 0
+
+    def set_most(self, most: int) -> None:
+        self._most = most
+
+    def enter(self) -> bool:
+        if self.calls >= self._most:
+            return False
+        self.calls += 1
+        return True
+
+    def leave(self) -> None:
+        self.calls -= 1
+
+
 class _Counted(AbstractContextManager[None]):
-    """Counts whoever is inside: one for all calls, since it remembers nothing of them."""
+    """Counts whoever is inside, and entered before: one for all calls, since it remembers nothing of them."""
 
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
-
-    def __enter__(self) -> None:
-        self._admission.calls += 1
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
 
     def __exit__(self, *_: object) -> None:
-        self._admission.calls -= 1
+        self._gate.leave()

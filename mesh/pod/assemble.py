@@ -6,6 +6,7 @@ import logging
 import random
 from dataclasses import dataclass, field
 
+from mesh.core.cache.leaks import Leaks, limit_of
 from mesh.core.errors import Malformed
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.placement.constraints import Constraints
@@ -25,15 +26,18 @@ from mesh.pod.dynamic import DynamicConfig, refuse_if_disabled
 from mesh.pod.facts import Facts
 from mesh.pod.figures import Figures
 from mesh.pod.hands import RuntimeHands
+from mesh.pod.lane import Publisher
 from mesh.pod.live_files import LiveFile
 from mesh.pod.loads import Loads
-from mesh.pod.management import Management
+from mesh.pod.management import Management, nothing_to_wait_for
 from mesh.pod.membership import Membership
 from mesh.pod.payloads import payloads_of
 from mesh.pod.peers import Peers
+from mesh.pod.recycling import Recycler
 from mesh.pod.references import ReferenceKeeper
 from mesh.pod.scaling import ScalingKeeper, rules_of
 from mesh.pod.serve import CallServer
+from mesh.pod.server_memory import ServerMemory
 from mesh.pod.surroundings import REAL, Surroundings
 from mesh.pod.targets import Targets
 from mesh.pod.tasks import Tasks
@@ -45,6 +49,7 @@ from mesh.pod.wanted_pods import WantedPods
 from mesh.runtime import health
 from mesh.runtime.channels import address
 from mesh.runtime.handshake import Runtime, meet
+from mesh.runtime.process import RuntimeProcess
 from mesh.settings import Settings
 from mesh.store.registry import Registry
 from mesh.store.tables import noted
@@ -76,9 +81,33 @@ class LivingPod:
     runtime: Runtime
     admission: Admission
     membership: Membership
+    targets: Targets
+    serving_address: str
     tasks: Tasks = field(default_factory=Tasks)
     early: Tasks = field(default_factory=Tasks)
     """What ran before there was a pod."""
+    lane: Publisher | None = None
+    log_each: bool = False
+
+    def use_lane(self, lane: Publisher | None) -> None:
+        """From now on an express lane takes calls too; None: no more."""
+        self.lane = lane
+        self.hands.emptied = lane.emptied if lane is not None else None
+        self.management.settled = lane.settled if lane is not None else nothing_to_wait_for
+        self.metrics.catch_up = self.catch_up
+        self.see_each(self.log_each)
+
+    def catch_up(self) -> None:
+        """Has the calls of the express lane counted."""
+        if self.lane is not None:
+            self.lane.collect()
+
+    def see_each(self, wanted: bool) -> None:
+        """Has each call of the runtime logged, or not; the express lane sees none of them."""
+        self.log_each = wanted
+        self.serving.log_each(wanted)
+        if self.lane is not None:
+            self.lane.pause("a line in the log for each call", wanted)
 
     async def stop(self) -> None:
         """Ends everything but calls, which the doors have seen out."""
@@ -190,14 +219,17 @@ def _join(
         payloads=payloads_of(settings, metrics),
     )
 
-    dynamic = DynamicConfig(registry, settings, serving.log_each)
     _listen(registry, conductor, rollout, peers)
     census = Census(registry)
     facts = Facts(conductor, registry, management, census)
     living = LivingPod(
-        *(serving, peers, loads, management, facts, metrics, conductor, hands, transitions, registry, runtime, admission, membership)
+        *(serving, peers, loads, management, facts, metrics, conductor, hands, transitions, registry, runtime, admission, membership),
+        targets=targets,
+        serving_address=serving_address,
     )
+    dynamic = DynamicConfig(registry, settings, living.see_each)
     _watch_files(settings, living, pod, targets)
+    living.tasks.begin(ReferenceKeeper(registry, conductor, surroundings.spare).keep(), "correcting references")
     _begin_keepers(living, settings, view, rollout, dynamic, turns, census)
     return living
 
@@ -207,19 +239,30 @@ def _begin_keepers(
 ) -> None:
     """What a pod does by itself from time to time, and what it tells of that."""
     conductor, registry, membership, metrics, facts = living.conductor, living.registry, living.membership, living.metrics, living.facts
-    living.tasks.begin(ReferenceKeeper(registry, conductor).keep(), "correcting references")
     rules, now = rules_of(settings), conductor.now()
     scaling = Scaling(conductor.pod, view.own, rules, lambda: dynamic.scaleup_rpm_threshold, now, limited=turns.limited)
-    living.tasks.begin(ScalingKeeper(scaling, conductor, living.loads, living.peers).keep(), "following the load")
+    living.tasks.begin(ScalingKeeper(scaling, conductor, living.loads, living.peers, living.catch_up).keep(), "following the load")
     Upkeep(registry, conductor, living.loads, census, settings).begin(living.tasks)
     wanted = WantedPods(conductor, registry, settings, membership.record, rollout.outdated)
     membership.use, facts.wanted = lambda: wanted.use, wanted.told
     facts.accesses = Accesses(conductor.now, metrics).page
     metrics.read(catalogue.PODS_WANTED, wanted.wanted)
     living.tasks.begin(wanted.keep(), "working out how many pods are wanted")
+    _watch_memory(living, settings)
     figures = Figures(metrics, conductor, census, registry)
     if metrics.options is not None:
         living.tasks.begin(figures.watch_store(), "counting the time without a store")
+
+
+def _watch_memory(living: LivingPod, settings: Settings) -> None:
+    """Follows what the model server holds; it begins anew when it leaks, if the settings say so."""
+    conductor, process = living.conductor, RuntimeProcess(living.runtime.spi.channel)
+    leaks = Leaks(limit_of(settings.recycle_runtime, bytes_of(living.runtime.policy.capacity)))
+    parts = (conductor, living.registry, living.membership, living.loads, living.serving.travels, process)
+    recycler = Recycler(*parts, settings.runtime_start_timeout)
+    memory = ServerMemory(conductor, process, leaks, living.metrics, settings.memory_interval / 1000, recycler.run)
+    living.facts.memory = memory.told
+    living.tasks.begin(memory.keep(), "watching the model server's memory")
 
 
 def _listen(registry: Registry, conductor: Conductor, rollout: Rollout, peers: Peers) -> None:
@@ -259,6 +302,8 @@ def _dataplane(settings: Settings) -> Dataplane:
 def _watch_files(settings: Settings, living: LivingPod, pod: Pod, targets: Targets) -> None:
     def new_dataplane(text: str) -> None:
         targets.dataplane = Dataplane.parse(text)
+        if living.lane is not None:
+            living.lane.rules_changed()
 
     def new_constraints(text: str) -> None:
         pod.constraints = Constraints.parse(text)

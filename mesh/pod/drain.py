@@ -82,13 +82,19 @@ class Drain:
         The pod has told the others that it leaves, so nothing new comes.
         """
         self._conductor.tell(PodLeaves())
+        await self._deregister(await self.hand_over(limit))
+
+    async def hand_over(self, limit: float) -> list[Copy]:
+        """Has other pods serve all that serves here, in that order; what of it this pod's records still show after `limit` seconds.
+
+        Nothing new must come meanwhile.
+        """
         serving = sorted(
             (copy for copy in self._conductor.pod.cache.current.values() if copy.state in SERVING),
             key=lambda copy: (not self._kept(copy), -copy.last_used),
         )
         if self.alone or not serving:
-            await self._deregister(serving)
-            return
+            return serving
         log.info("handing over", extra={"models": len(serving)})
         turns = asyncio.Semaphore(AT_A_TIME)
         try:
@@ -97,7 +103,7 @@ class Drain:
                     group.create_task(self._hand_over(copy, turns))
         except TimeoutError:
             log.warning("not everything is handed over in time", extra={"limit_s": limit})
-        await self._deregister(serving)
+        return serving
 
     async def _hand_over(self, copy: Copy, turns: asyncio.Semaphore) -> None:
         """Has a replacement loaded and, once it serves, takes this copy from the record.

@@ -37,6 +37,8 @@ class Facts:
         self.explanations = Explanations(conductor, registry, census, self)
         self.wanted: Callable[[], Json] = lambda: {"runtimes": []}
         """How many pods each runtime wants, and why."""
+        self.memory: Callable[[], Json] = lambda: {"state": "unknown", "why": "it is not measured"}
+        """What memory the model server really holds."""
         self.accesses: Callable[[int], Json] = lambda after: {"entries": [], "next": after}
         """Calls and loads after the one of a number (`Accesses.page`)."""
 
@@ -57,6 +59,7 @@ class Facts:
             "loading": cache.slots_used,
             "queue": len(cache.queue),
             "runtime": "lost" if cache.paused else "ready",
+            "memory": self.memory(),
             "registry": self._store(),
         }
 
@@ -75,6 +78,8 @@ class Facts:
     def _pod(self, pod: PodId, record: InstanceRecord) -> Json:
         pods = self._conductor.pod.pods
         state = "shutting down" if record.shutting_down else "not answering" if pods.aside(pod) else "ready"
+        if record.recycling and state == "ready":
+            state = "recycling its model server"
         return {
             "id": pod,
             "state": state if record.endpoint else FOREIGN,
@@ -179,7 +184,7 @@ class Facts:
             "copies": [self._copy(each) for each in (copy, leaving) if each is not None] + self._copies_elsewhere(record),
             "failures": failures,
             "refs": record.refs,
-            "last_used_ms": copy.last_used if copy else record.last_used,
+            "last_used_ms": copy.used() if copy else record.last_used,
             "called": not record.uncalled or (copy is not None and is_call(copy.last_used, copy.created)),
         }
 
@@ -209,9 +214,9 @@ class Facts:
             "pod": self._conductor.pod.id,
             "state": copy.state.value,
             "since_ms": copy.since,
-            "last_used_ms": copy.last_used,
+            "last_used_ms": copy.used(),
             "called": is_call(copy.last_used, copy.created),
             "weight_bytes": bytes_of(copy.weight),
-            "calls": copy.calls,
+            "calls": copy.running,
             "waiting": copy.waiting,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from mesh.core.events import (
@@ -37,6 +37,8 @@ class RuntimeHands:
         self._records = RecordWriter(conductor, registry)
         self._tasks = Tasks()
         self._calls: dict[CopyId, asyncio.Task[None]] = {}
+        self.emptied: Callable[[CopyId], Awaitable[None]] | None = None
+        """Waits for calls on a copy that another plane began."""
 
     def carry_out(self, instruction: Instruction) -> None:
         """Begins what is to be done."""
@@ -98,6 +100,8 @@ class RuntimeHands:
         model, loop = order.copy.model, asyncio.get_running_loop()
         if order.after:
             await asyncio.sleep(order.after / 1000)
+        if self.emptied is not None:
+            await self.emptied(order.copy)
         begun = loop.time()
         event: UnloadSucceeded | UnloadFailed = await self._spi.unload(order.copy)
         if isinstance(event, UnloadSucceeded):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -44,6 +44,10 @@ class Listed(NamedTuple):
     reason: str
 
 
+async def nothing_to_wait_for() -> None:
+    """Where the mirrors are all that is asked."""
+
+
 class Management:
     """Models and aliases: registered, loaded, asked about, removed."""
 
@@ -55,6 +59,8 @@ class Management:
         self._aliases = in_order(registry.aliases)
         self._unreferenced = Listing(model for model, record in noted(registry.models) if not record.refs)
         self._accepting = False
+        self.settled: Callable[[], Awaitable[None]] = nothing_to_wait_for
+        """Returns when all who carry calls know of a change that the mirrors show."""
         registry.listen(self._model_changed, self._alias_changed)
 
     # Models
@@ -209,6 +215,7 @@ class Management:
         elif edit.load_now or (was is not None and was.copies and before is not None and before.active != edit.target):
             last_used = max(was.last_used if was else 0, self._conductor.now() - AGE_ON_LOAD)
             await self._load(edit.target, Millis(last_used), sync=sync and edit.info is not None)
+        await self.settled()
         return self.alias_status(edit.alias)
 
     async def delete_alias(self, alias: str, owner: str = "") -> None:
@@ -216,6 +223,7 @@ class Management:
         if not alias:
             raise Malformed("Must provide vModelId")
         await self._change(DeleteAlias(AliasId(alias), owner))
+        await self.settled()
 
     async def look_up_alias(self, alias: str, owner: str = "") -> AliasStatus:
         """As `alias_status`; one that is not known here, or whose model is not, is read from the store first.

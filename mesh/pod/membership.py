@@ -153,6 +153,15 @@ class Membership:
         except MeshError as error:
             log.warning("others do not learn that this pod leaves", extra={"cause": error.message})
 
+    async def rest(self, resting: bool) -> None:
+        """Tells others that the model server here is about to begin anew, or has.
+
+        Raises:
+            StoreUnavailable: they do not learn it yet.
+        """
+        self._conductor.pod.resting = resting
+        await self._publish()
+
     def record(self) -> InstanceRecord:
         """How the pod is at this moment."""
         calls, idle = self.use()

@@ -76,6 +76,12 @@ class Peers:
         line, metadata = self._line(hop.dest), to_peer(call.metadata, hop)
         return PeerStream(line, line.exchange.ask(call.method, payload, metadata, _left(hop.dest, timeout)))
 
+    def judge(self, hop: Hop, status: RuntimeStatus) -> None:
+        """Takes a status for what the pod of a hop answered just now to somebody else who asked. Raises one of the errors of `unary`."""
+        line = self._line(hop.dest)
+        with line.counted(), line.understood():
+            raise status
+
     async def ensure_loaded(self, hop: Hop, *, wait: bool, timeout: float | None) -> None:
         """Has the hop's model loaded there; with `wait`, returns when it is. Errors as of `unary`, but never `RuntimeStatus`."""
         request = pb.EnsureLoadedRequest(wait=wait).SerializeToString()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mesh.core.errors import StoreUnavailable
 from mesh.core.ids import AliasId, ModelId
@@ -22,13 +22,21 @@ EVERY = 60.0
 """Seconds between two looks at what is wrong."""
 PART, REST = 50, 0.002
 """Names that are looked at at a time, a millisecond's work, and seconds between."""
+SPARED = 1000
+"""Names whose references stay from then on, for the garbage collector: 2 ms of its work at most, as names lie anywhere in memory. It counts
+lists, not what is in them: after as many as it lets come, it would go through the names of a thousand leaves at once."""
 
 
 class ReferenceKeeper:
-    """Follows all models and aliases while this pod leads, and corrects what is wrong."""
+    """Follows all models and aliases while this pod leads, and corrects what is wrong.
 
-    def __init__(self, registry: Registry, clock: Clock) -> None:
-        self._registry, self._clock = registry, clock
+    Args:
+        registry, clock: of the pod.
+        spare: hides from the garbage collector what is there and stays.
+    """
+
+    def __init__(self, registry: Registry, clock: Clock, spare: Callable[[], None] = lambda: None) -> None:
+        self._registry, self._clock, self._spare = registry, clock, spare
         self._references: References | None = None
         registry.listen(self._model_changed, self._alias_changed)
 
@@ -54,9 +62,11 @@ class ReferenceKeeper:
         if self._references is None:
             found = self._references = References(self._registry.models)
             # A million aliases are looked at one by one. What changes meanwhile is told as well.
-            for part in in_parts(in_order(self._registry.aliases)):
+            for number, part in enumerate(in_parts(in_order(self._registry.aliases)), 1):
                 for name in part:
                     found.alias_changed(AliasId(name), self._registry.aliases.get(AliasId(name)), self._clock.now())
+                if number % (SPARED // PART) == 0:
+                    self._spare()
                 await asyncio.sleep(REST)
             for part in in_parts(in_order(self._registry.models)):
                 for name in part:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mesh.core.errors import MeshError
 from mesh.core.events import CopySpared
@@ -44,9 +44,14 @@ def rules_of(settings: Settings) -> ScalingRules:
 
 
 class ScalingKeeper:
-    """Lets the copies of one pod follow their load."""
+    """Lets the copies of one pod follow their load.
 
-    def __init__(self, scaling: Scaling, conductor: Conductor, loads: Loads, peers: Peers) -> None:
+    Args:
+        catch_up: has calls counted that were counted elsewhere.
+    """
+
+    def __init__(self, scaling: Scaling, conductor: Conductor, loads: Loads, peers: Peers, catch_up: Callable[[], None]) -> None:
+        self._catch_up = catch_up
         self._scaling, self._conductor, self._loads, self._peers = scaling, conductor, loads, peers
         self._tasks = Tasks()
         self._turns = asyncio.Semaphore(AT_A_TIME)
@@ -58,6 +63,7 @@ class ScalingKeeper:
         try:
             while True:
                 await asyncio.sleep(rules.interval / 1000)
+                self._catch_up()
                 log.debug("rate tick", extra={"used": len(self._conductor.pod.cache.used)})
                 await self._carry_out(self._scaling.tick(self._conductor.now()))
                 if loop.time() >= due:

@@ -13,6 +13,7 @@ from mesh.core.errors import MeshError, Unknown, Unsupported
 from mesh.core.ids import ModelId
 from mesh.core.routing.hops import Hop
 from mesh.pod.admission import Admission
+from mesh.pod.attempted import Attempted
 from mesh.pod.measured import Invoked, Measured
 from mesh.pod.peers import Peers
 from mesh.pod.streams import Requests, ServedStream
@@ -125,14 +126,20 @@ class CallServer:
     # One model
 
     async def _one(self, call: Call, payload: bytes, named: Named, path: tuple[int, ...]) -> Answer:
+        attempted = Attempted.of(call)
+
         async def here(copy: Copy) -> Answer:
             model = copy.id.model
             message = fields.replace(payload, path, model.encode()) if path else payload
             with traces.sent("runtime", model=model), Invoked(self._metrics, call.method, model, named.alias, log=self._log_each):
+                if attempted is not None:
+                    attempted.instead(copy.id)
                 return await self._exchange.unary(call.method, message, _to_runtime(call, model), remaining(call))
 
         async def there(hop: Hop) -> Answer:
             with traces.sent("hop", pod=hop.dest, why=hop.kind.value, model=hop.model):
+                if attempted is not None and (status := attempted.by(hop.dest)) is not None:
+                    self._peers.judge(hop, status)
                 return await self._peers.unary(hop, _to_peer(call), payload, remaining(call))
 
         way = Way(here, there, len(payload))
@@ -145,10 +152,13 @@ class CallServer:
         messages.bind(named)
         one = await messages.is_one()
         lone = one and call.hop is None and not shape_of(call.method).known
+        attempted = Attempted.of(call)
 
         async def here(copy: Copy) -> None:
             model = copy.id.model
             with traces.sent("runtime", model=model), Invoked(self._metrics, call.method, model, named.alias, log=self._log_each):
+                if attempted is not None:
+                    attempted.instead(copy.id)
                 metadata, timeout = _to_runtime(call, model), remaining(call)
                 if one:
                     await served.begin(self._exchange.ask(call.method, messages.one(model), metadata, timeout), lone=lone)
@@ -157,6 +167,8 @@ class CallServer:
 
         async def there(hop: Hop) -> None:
             with traces.sent("hop", pod=hop.dest, why=hop.kind.value, model=hop.model):
+                if attempted is not None and (status := attempted.by(hop.dest)) is not None:
+                    self._peers.judge(hop, status)
                 if one:
                     await served.begin(self._peers.ask(hop, _to_peer(call), messages.one(), remaining(call)), lone=lone)
                 else:

@@ -67,7 +67,7 @@ def _record(record: InstanceRecord, now: Millis) -> str:
 
 def _copy(copy: Copy, now: Millis) -> str:
     figures = f"state={copy.state.value} size={bytes_of(copy.weight)} used={_ago(copy.last_used, now)}"
-    return f"{copy.id.model} {figures} calls={copy.calls} waiting={copy.waiting} begun since the last rate tick={copy.begun}"
+    return f"{copy.id.model} {figures} calls={copy.running} waiting={copy.waiting} begun since the last rate tick={copy.begun}"
 
 
 def _ago(at: Millis, now: Millis) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mesh.core.errors import Malformed, Unknown, Unsupported
@@ -33,12 +34,14 @@ class Targets:
     Attributes:
         dataplane: the rules in force; replaced when their file changes.
         lookups: of names that are not known here.
+        called_by: hears of each name that may be an alias by which a call came.
     """
 
     def __init__(self, registry: Registry, dataplane: Dataplane) -> None:
         self._registry = registry
         self.dataplane = dataplane
         self.lookups = Lookups(registry)
+        self.called_by: Callable[[AliasId], object] | None = None
 
     def rule(self, method: str) -> Rule:
         """The rule of a method.
@@ -75,6 +78,9 @@ class Targets:
             Unknown: the one name does not exist.
         """
         models, aliases = self._registry.models, self._registry.aliases
+        if self.called_by is not None:
+            for name in target.aliases if target.either is None else (target.either,):
+                self.called_by(AliasId(name))
         if target.either is not None:
             return [Named(resolve_name(target.either, aliases, models), target.either)]
         if target.aliases:

@@ -220,7 +220,7 @@ class Transitions:
         running.wake.clear()
         await self._collect(running)
         record, models = running.record, self._registry.models
-        orders = Orders(tuple(running.orders.values()), running.error is None, running.proven)
+        orders = Orders(tuple(running.orders.values()), running.error is None, running.proven, isinstance(running.error, Nowhere))
         match next_step(record, models, self._living, orders):
             case Switch(missing):
                 await self._switch(running)
@@ -252,9 +252,12 @@ class Transitions:
 
     def _order(self, running: _Running, avoid: frozenset[PodId]) -> None:
         target = running.record.target
-        active = self._registry.models.get(running.record.active)
-        # The active model's use is written lazily: it may be younger than its record says, its successor must not be the next to go.
-        last_used = Millis(max(active.last_used if active else 0, self._clock.now() - AGE_ON_LOAD))
+        active, now = self._registry.models.get(running.record.active), self._clock.now()
+        if active is not None and self._living.serve(active.copies):
+            # Calls come to it at any time, and its record tells of them hours later: its successor finds room as for one that is called.
+            last_used = now
+        else:
+            last_used = Millis(max(active.last_used if active else 0, now - AGE_ON_LOAD))
         load = self._loads.ensure(target, last_used=last_used, wait=True, avoid=avoid)
         order = asyncio.get_running_loop().create_task(load)
         running.orders[order] = avoid

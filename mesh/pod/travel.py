@@ -132,8 +132,10 @@ class Travels:
             RuntimeStatus: the runtime's answer.
             MeshError: no copy gave an answer.
         """
-        plain = call.hop is None and not named.alias and not call.balanced
-        journey = Journey(named.model, self._view, CALL if plain else Purpose(call.hop, named.alias, call.balanced), call)
+        plain = call.hop is None and not named.alias and not call.balanced and call.attempt is None
+        first = None if call.attempt is None else call.attempt.pod or self._view.pods.me
+        purpose = CALL if plain else Purpose(call.hop, named.alias, call.balanced, first=first)
+        journey = Journey(named.model, self._view, purpose, call)
         answered: RuntimeStatus | None = None
         while True:
             step = journey.next(self._conductor.now(), random.randrange)

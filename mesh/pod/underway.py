@@ -6,8 +6,13 @@ import asyncio
 
 from mesh.core.cache.copies import Copy
 from mesh.core.errors import Outlived
-from mesh.core.ids import CopyId
+from mesh.core.ids import CopyId, ModelId
 from mesh.core.instructions import EndCalls, Instruction
+
+
+def outlived(model: ModelId) -> str:
+    """What callers are told whose call on a copy lasts too long."""
+    return f"model {model} is leaving this pod and the call outlived MESH_DRAIN_LIMIT; try again"
 
 
 class Underway:
@@ -55,4 +60,4 @@ class _Running:
             self._ended.discard(task)
             if isinstance(error, asyncio.CancelledError):
                 task.uncancel()
-                raise Outlived(f"model {copy.model} is leaving this pod and the call outlived MESH_DRAIN_LIMIT; try again") from None
+                raise Outlived(outlived(copy.model)) from None

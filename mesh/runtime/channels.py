@@ -9,6 +9,9 @@ from grpc import aio
 
 Options = list[tuple[str, int]]
 
+CONNECTING = 10_000
+"""ms that a connection gets to come about: a model server that loads a model answers nothing for seconds, and accepts meanwhile."""
+
 
 def address(port: int | None, socket: Path | None) -> str | None:
     """gRPC's name for a port of this machine or a Unix socket; None for neither."""
@@ -26,7 +29,8 @@ def options(max_message: int) -> Options:
         # A proxy that the environment names leads out of the pod.
         ("grpc.enable_http_proxy", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # gRPC gives a connection that comes about as long as the least time between two tries.
+        ("grpc.min_reconnect_backoff_ms", CONNECTING),
         ("grpc.max_reconnect_backoff_ms", 2_000),
         ("grpc.use_local_subchannel_pool", 1),
     ]

@@ -38,7 +38,10 @@ async def offered(channel: aio.Channel) -> bool:
 
 
 async def watch(channel: aio.Channel, tell: Tell) -> None:
-    """Tells when the runtime is lost and when it is back; runs until cancelled."""
+    """Tells when the runtime is lost and when it is back; runs until cancelled, or until it shows that there is no health service.
+
+    The first look may have been cut short: a runtime without the service that was slow then must not count as lost for ever.
+    """
     begin: aio.UnaryStreamMultiCallable[pb.HealthCheckRequest, pb.HealthCheckResponse] = channel.unary_stream(
         "/grpc.health.v1.Health/Watch", pb.HealthCheckRequest.SerializeToString, pb.HealthCheckResponse.FromString
     )
@@ -52,8 +55,11 @@ async def watch(channel: aio.Channel, tell: Tell) -> None:
                 elif not serving and not down:
                     tell(RuntimeLost(down=True))
                 there, down = serving, not serving
-        except aio.AioRpcError:
-            pass
+        except aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                if not there:
+                    tell(RuntimeReturned(emptied=down))
+                return
         if there:
             there = False
             tell(RuntimeLost(down=False))

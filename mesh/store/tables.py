@@ -152,6 +152,14 @@ class RecordTable(Mapping[Any, Any]):
         """Keeps a record as the store has it without reading it whole; False if it is not of the kind with which that can be done."""
         return False
 
+    def load_all(self, names: list[str], texts: list[bytes], revisions: list[int]) -> list[int]:
+        """The same with many, in the order of their names; the places of those that are not kept.
+
+        Args:
+            names, texts, revisions: of the same length; they are used up.
+        """
+        return [at for at, record in enumerate(zip(names, texts, revisions, strict=True)) if not self.load(*record)]
+
     def same(self, name: str, text: bytes, revision: int) -> bool:
         """Whether the record of a name is what the store has; then that revision is noted."""
         entry = self.names.find(name)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mesh.core.errors import Code
-from mesh.core.ids import AliasId, ModelId
+from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.routing.hops import Hop
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -36,6 +36,21 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """A try to make a call on a copy, made before the call came to who carries it out.
+
+    Attributes:
+        copy: on which one of this pod, as `mesh.wire.attempts.name_of` says, or of another, as `holder_of` says.
+        status: what came of it; never OK.
+        pod: which other pod has the copy; None if this one has it.
+    """
+
+    copy: str
+    status: RuntimeStatus
+    pod: PodId | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A request as it travels: the payload bytes are never decoded.
 
@@ -46,6 +61,7 @@ class Call:
         deadline: on the event loop's clock, in seconds; None if the caller has none.
         balanced: the caller spreads its calls over pods itself (`mm-balanced: true`).
         hop: why another pod passed it on; None for a call of a client.
+        attempt: what the express lane tried before; None if it tried nothing.
     """
 
     method: str
@@ -54,6 +70,7 @@ class Call:
     deadline: float | None = None
     balanced: bool = False
     hop: Hop | None = None
+    attempt: Attempt | None = None
 
     def request_id(self) -> str:
         """The id that the sender gave the request: `mm-request-id`, else `x-request-id`, else W3C's trace id; or empty."""

@@ -1,7 +1,7 @@
 """One length-delimited field of a serialised protobuf message, read or replaced without decoding the message.
 
 A path is the field numbers from the message down to the field: `(1,)` is a field of the message itself, `(4, 2)` is field 2 of the
-message in field 4. Only the first occurrence of each field in wire order counts. `tests/unit/wire/vectors.json` pins every rule.
+message in field 4. Only the first occurrence of each field in wire order counts. `tests/vectors/splice.json` pins every rule.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ _GRPC_METADATA = 16_384
 Options = list[tuple[str, int | str]]
 
 
-def _shared(max_headers: int) -> Options:
+def _shared(max_headers: int, more: int = 0) -> Options:
     # The hop travels in base64 beside what the caller sent, which its door took already.
-    metadata = max(max_headers, _GRPC_METADATA) + LARGEST_HOP * 4 // 3 + 1024
+    metadata = max(max_headers, _GRPC_METADATA) + LARGEST_HOP * 4 // 3 + 1024 + more
     return [
         # What a door or a runtime's channel took is passed on, whatever it grew to on the way.
         ("grpc.max_receive_message_length", -1),
@@ -31,10 +31,15 @@ def _shared(max_headers: int) -> Options:
     ]
 
 
-def server_options(max_headers: int) -> Options:
-    """Of the server that pods call. `max_headers`: metadata that the public door takes, in bytes; -1 for gRPC's default."""
+def server_options(max_headers: int, more: int = 0) -> Options:
+    """Of the server that pods call.
+
+    Args:
+        max_headers: metadata that the public door takes, in bytes; -1 for gRPC's default.
+        more: bytes of what is told beside that.
+    """
     return [
-        *_shared(max_headers),
+        *_shared(max_headers, more),
         # With port reuse a second server would bind a taken port and share its callers without a word.
         ("grpc.so_reuseport", 0),
         ("grpc.http2.max_ping_strikes", 0),

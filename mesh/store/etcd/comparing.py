@@ -28,7 +28,8 @@ class Comparison:
     def __init__(self, layout: Layout, mirror: Mirror, *, first: bool) -> None:
         self._layout, self._mirror, self._first = layout, mirror, first
         self._loads = first and not any(mirror.listeners[table.name] for table in (MODELS, ALIASES))
-        self._tables = [(layout.key(table, ""), mirror.tables[table.name]) for table in (MODELS, ALIASES)]
+        prefixes = [(layout.key(table, ""), mirror.tables[table.name]) for table in (MODELS, ALIASES)]
+        self._tables = [(prefix, len(prefix), table) for prefix, table in prefixes]
         self._blank = self._loads and mirror.is_blank
         self.news: list[list[Raw]] = []
         self.gone: list[bytes] = []
@@ -48,7 +49,7 @@ class Comparison:
     def _differing(self, begin: bytes, end: bytes, kvs: list[Any]) -> list[Raw]:
         known = dict(self._mirror.known(self._layout, begin, end))
         if self._blank:
-            kvs = [kv for kv in kvs if not self._load(kv)]
+            kvs = self._load(kvs)
         found = [
             raw
             for kv in kvs
@@ -58,16 +59,19 @@ class Comparison:
         self.gone.extend(known)
         return sorted(found, key=_by_revision)
 
-    def _load(self, kv: Any) -> bool:
-        """Whether it is shown now; quicker than `_settled`, for a mirror that showed nothing before."""
-        key = kv.key
-        for prefix, table in self._tables:
-            if key.startswith(prefix) and key != prefix:
+    def _load(self, kvs: list[Any]) -> list[Any]:
+        """Those that are not shown now; quicker than `_settled`, for a mirror that showed nothing before."""
+        for prefix, length, table in self._tables:
+            # Keys are in order: all lie in a table if the first and the last do.
+            if kvs and kvs[0].key.startswith(prefix) and kvs[-1].key.startswith(prefix):
                 try:
-                    return table.load(key[len(prefix) :].decode(), kv.value, kv.mod_revision)
+                    names = [kv.key[length:].decode() for kv in kvs]
                 except UnicodeDecodeError:
-                    return False
-        return False
+                    return kvs
+                if names[0]:
+                    left = table.load_all(names, [kv.value for kv in kvs], [kv.mod_revision for kv in kvs])
+                    return [kvs[at] for at in left]
+        return kvs
 
     def _settled(self, raw: Raw) -> bool:
         """Whether the mirror shows it already, or as soon as it was read; nobody is told."""

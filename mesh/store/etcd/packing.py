@@ -5,12 +5,15 @@ from __future__ import annotations
 import zlib
 from collections import deque
 
+from mesh.store.etcd import shapes
+from mesh.store.etcd.shapes import Shapes
+
 LOOK = 256
 """Texts after which it is looked at how small they become."""
 SMALL = 3
 """So many times smaller is small enough."""
-MOST = 255
-"""Dictionaries; their number is a byte."""
+MOST = 256 - shapes.MOST
+"""Dictionaries; their number, behind those of the shapes, is a byte."""
 _WINDOW, _MEMORY = -11, 2
 """zlib's window of 2 KiB, without a header, and the smallest memory that does not cost speed: a packer is copied for each text."""
 _LATEST = 8
@@ -23,12 +26,17 @@ _TYPICAL = (
 
 
 class Packer:
-    """Packs each text beside the latest ones that were packed: what it shares with them costs nothing.
+    """Packs a text that has a shape by that, and any other beside the latest of these: what it shares with them costs nothing.
 
     A dictionary is some latest texts; when texts come out large, another one is made of them, and what was packed with the former stays.
     """
 
     def __init__(self) -> None:
+        self._shapes = Shapes()
+        self.fit = self._shapes.pack
+        """A text that has a shape, smaller; None for any other."""
+        self.learn = self._shapes.learn
+        """Has texts like this one have a shape: a JSON object of texts, whole numbers and truth values."""
         self._dictionaries: list[zlib._Decompress] = []
         self._latest: deque[bytes] = deque(maxlen=_LATEST)
         self._looked = self._before = self._after = 0
@@ -36,6 +44,8 @@ class Packer:
 
     def pack(self, text: bytes) -> bytes:
         """The text, smaller."""
+        if (fitting := self.fit(text)) is not None:
+            return fitting
         packer = self._packer.copy()
         packed = b"".join((self._number, packer.compress(text), packer.flush()))
         self._latest.append(text)
@@ -50,9 +60,11 @@ class Packer:
 
     def unpack(self, packed: bytes) -> bytes:
         """The text."""
-        return self._dictionaries[packed[0]].copy().decompress(packed[1:])
+        if packed[0] < shapes.MOST:
+            return self._shapes.unpack(packed)
+        return self._dictionaries[packed[0] - shapes.MOST].copy().decompress(packed[1:])
 
     def _learn(self, texts: bytes) -> None:
-        self._number = bytes([len(self._dictionaries)])
+        self._number = bytes([shapes.MOST + len(self._dictionaries)])
         self._packer = zlib.compressobj(1, zlib.DEFLATED, _WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, texts)
         self._dictionaries.append(zlib.decompressobj(_WINDOW, texts))

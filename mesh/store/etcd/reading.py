@@ -12,6 +12,8 @@ from mesh.store.etcd.connection import Connection
 
 PAGE = 2000
 """Records of one read: some hundred KiB, which are parsed within a millisecond or two."""
+AHEAD = 2
+"""Pages that wait to be looked at while the next one is on its way: an etcd that stops for a moment keeps nobody waiting."""
 PATIENCE = 30.0
 """Seconds that one read may take."""
 FEW = 10_000
@@ -76,29 +78,41 @@ class Stride:
 
 
 async def pages(connection: Connection, base: bytes, end: bytes) -> AsyncGenerator[Page, None]:
-    """All keys that begin with `base`, in order; the next page is on its way while one is looked at.
+    """All keys that begin with `base`, in order; the next ones are on their way while one is looked at.
 
     Raises:
         StoreUnavailable: etcd does not answer, or the revision was compacted away.
     """
-    stride, start, revision = Stride(base, end), base, 0
+    found: asyncio.Queue[Page | Exception] = asyncio.Queue(AHEAD)
 
-    def read(until: bytes) -> asyncio.Task[Any]:
-        request = rpc.RangeRequest(key=start, range_end=until, limit=PAGE, revision=revision)
-        return asyncio.get_running_loop().create_task(connection.call("Range", request, within=PATIENCE))
+    async def read() -> None:
+        try:
+            async for page in _pages(connection, base, end):
+                await found.put(page)
+        except Exception as error:
+            await found.put(error)
 
-    until = end
-    asked = read(until)
+    reading, following = asyncio.get_running_loop().create_task(read()), base
     try:
-        while start < end:
-            answer = (await asked).message
-            revision, begin = revision or answer.header.revision, start
-            last = answer.kvs[-1].key if answer.kvs else None
-            stride.learn(begin, last, len(answer.kvs), more=answer.more, whole=answer.count if until == end else None)
-            start = last + b"\0" if answer.more and last is not None else until
-            if start < end:
-                until = stride.guess(start)
-                asked = read(until)
-            yield Page(revision, answer.header.cluster_id, begin, start, answer.kvs)
+        while following < end:
+            page = await found.get()
+            if isinstance(page, Exception):
+                raise page
+            following = page.end
+            yield page
     finally:
-        asked.cancel()
+        reading.cancel()
+
+
+async def _pages(connection: Connection, base: bytes, end: bytes) -> AsyncGenerator[Page, None]:
+    """One after the other."""
+    stride, start, until, revision = Stride(base, end), base, end, 0
+    while start < end:
+        request = rpc.RangeRequest(key=start, range_end=until, limit=PAGE, revision=revision)
+        answer = (await connection.call("Range", request, within=PATIENCE)).message
+        revision, begin = revision or answer.header.revision, start
+        last = answer.kvs[-1].key if answer.kvs else None
+        stride.learn(begin, last, len(answer.kvs), more=answer.more, whole=answer.count if until == end else None)
+        start = last + b"\0" if answer.more and last is not None else until
+        until = stride.guess(start)
+        yield Page(revision, answer.header.cluster_id, begin, start, answer.kvs)

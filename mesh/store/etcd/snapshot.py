@@ -12,8 +12,9 @@ import hashlib
 import logging
 import os
 import zlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -167,11 +168,11 @@ class SnapshotWriter:
         await self._flush()
         self._put(_end(self._entries, self._digest))
         await self._flush()
-        await asyncio.to_thread(self._place)
+        await _to_its_end(self._place)
 
     async def give_up(self) -> None:
         """Leaves the file before as it is; without effect when finished."""
-        await asyncio.to_thread(self._abandon)
+        await _to_its_end(self._abandon)
 
     def _put(self, line: bytes) -> None:
         self._waiting.append(line)
@@ -179,7 +180,7 @@ class SnapshotWriter:
 
     async def _flush(self) -> None:
         data, self._waiting, self._size = b"".join(self._waiting), [], 0
-        await asyncio.to_thread(self._write, data)
+        await _to_its_end(partial(self._write, data))
 
     def _write(self, data: bytes) -> None:
         if self._file is None:
@@ -208,6 +209,15 @@ class SnapshotWriter:
                 self._raw.close()
             self._file = None
             self._part.unlink(missing_ok=True)
+
+
+async def _to_its_end(work: Callable[[], None]) -> None:
+    """Works on a thread. Who is cancelled meanwhile waits for its end: what comes next opens, moves or removes the same file."""
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(working)
+    finally:
+        await asyncio.wait([working])
 
 
 def _header(line: bytes, digest: Any, base: str) -> Header:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +17,8 @@ from mesh.store.tables import RecordTable
 
 _PLAIN_MODEL = frozenset({"type", "encKey", "mPath", "refs", "autoDel", "lu", "lul", STAMP})
 _PLAIN_ALIAS = frozenset({"o", "amid", "tmid", STAMP})
+_USUAL_ALIAS = re.compile(rb'\{"o":"([\w.-]++)","amid":"([\w.-]++)","tmid":"\2","%s":"[\w.-]*+"\}' % STAMP.encode()).fullmatch
+"""How this router writes an alias that points at a model: its owner and the model. To look for that is quicker than to read JSON."""
 
 
 class PackedTable(RecordTable):
@@ -24,6 +28,30 @@ class PackedTable(RecordTable):
         super().__init__()
         self.table = table
         self.packer = packer or Packer()
+
+    def load(self, name: str, text: bytes, revision: int) -> bool:
+        """One that is plain: nobody has it or failed to load it, and nothing is in it that this code does not know."""
+        kept = self._plain(name, text)
+        if kept is not None:
+            self.names.put(name, kept, revision)
+        return kept is not None
+
+    def load_all(self, names: list[str], texts: list[bytes], revisions: list[int]) -> list[int]:
+        """Those that are plain."""
+        kept, left = [], []
+        for at, text in enumerate(texts):
+            one = self._plain(names[at], text)
+            kept.append(one)
+            if one is None:
+                left.append(at)
+        for at in reversed(left):
+            del kept[at], names[at], revisions[at]
+        self.names.extend(names, kept, revisions)
+        return left
+
+    @abstractmethod
+    def _plain(self, name: str, text: bytes) -> Any:
+        """How a plain record is kept; None if it is none."""
 
     def _kept(self, record: Any, text: bytes | None) -> Any:
         return self.packer.pack(encode(self.table, record, "") if text is None else text)
@@ -44,21 +72,22 @@ class ModelTable(PackedTable):
     def __init__(self, packer: Packer | None = None) -> None:
         super().__init__(MODELS, packer)
 
-    def load(self, name: str, text: bytes, revision: int) -> bool:
-        """One that no pod has or failed to load, with nothing in it that this code does not know."""
+    def _plain(self, name: str, text: bytes) -> Any:
+        # Of a shape that was found to be plain, and referred to by an alias, is whatever has that shape.
+        if (fitting := self.packer.fit(text)) is not None:
+            return fitting
         data = _object(text)
         if data is None or not data.keys() <= _PLAIN_MODEL:
-            return False
-        # The same for each field, but this is done for a million models while a pod starts.
-        get = data.get
-        texts = type(get("type", "")) is type(get("encKey", "")) is type(get("mPath", "")) is str
-        numbers = type(get("refs", 0)) is type(get("lu", 0)) is type(get("lul", 0)) is int
-        if not (texts and numbers and type(get("autoDel", False)) is bool):
-            return False
+            return None
+        texts = all(type(data.get(field, "")) is str for field in ("type", "encKey", "mPath"))
+        numbers = all(type(data.get(field, 0)) is int for field in ("refs", "lu", "lul"))
+        if not (texts and numbers and type(data.get("autoDel", False)) is bool):
+            return None
         if not data.get("refs"):
             self.noted.add(name)
-        self.names.put(name, self.packer.pack(text), revision)
-        return True
+        elif type(data.get(STAMP, "")) is str:
+            self.packer.learn(text)
+        return self.packer.pack(text)
 
 
 class AliasTable(PackedTable):
@@ -72,16 +101,14 @@ class AliasTable(PackedTable):
         self._shared = shared
         self._owner: str | None = None
 
-    def load(self, name: str, text: bytes, revision: int) -> bool:
-        """One that points at a model, with nothing in it that this code does not know."""
+    def _plain(self, _name: str, text: bytes) -> Any:
+        if found := _USUAL_ALIAS(text):
+            owner, active = found.groups()
+            return self._pointer(name := active.decode(), name, owner.decode())
         data = _object(text)
         if data is None or not data.keys() <= _PLAIN_ALIAS or not type(data.get("amid")) is type(data.get("o", "")) is str:
-            return False
-        kept = self._pointer(data["amid"], data.get("tmid"), data.get("o", ""))
-        if kept is None:
-            return False
-        self.names.put(name, kept, revision)
-        return True
+            return None
+        return self._pointer(data["amid"], data.get("tmid"), data.get("o", ""))
 
     def _kept(self, record: Any, text: bytes | None) -> Any:
         plain = record == AliasRecord(record.active, record.active, record.owner)
@@ -110,12 +137,7 @@ class AliasTable(PackedTable):
 def tables() -> dict[str, RecordTable]:
     """An empty table of each kind, by name."""
     models = ModelTable()
-
-    def shared(model: str) -> str:
-        entry = models.names.find(model)
-        return entry.name if entry else model
-
-    packed: dict[str, RecordTable] = {MODELS.name: models, ALIASES.name: AliasTable(shared)}
+    packed: dict[str, RecordTable] = {MODELS.name: models, ALIASES.name: AliasTable(models.names.same)}
     return {name: packed[name] if name in packed else RecordTable() for name in TABLES}
 
 
