@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from runtime_adapters.schema import Schema
 
@@ -75,4 +75,31 @@ class Adapter(Protocol):
 
     async def close(self) -> None:
         """Close the connection."""
+        ...
+
+
+@runtime_checkable
+class Starts(Protocol):
+    """An adapter that has something to do before the model server is asked for the first time."""
+
+    async def start(self) -> None:
+        """The folder is there. OSError if this machine does not allow it."""
+        ...
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """An adapter whose server tells how much memory a loaded model takes. Loads then answer size 0, and the router asks with modelSize."""
+
+    async def measure(self, model_id: str) -> int | None:
+        """Bytes that a loaded model takes, waited for within reason; None if the server cannot tell: it is then guessed from the files."""
+        ...
+
+
+@runtime_checkable
+class Limits(Protocol):
+    """An adapter whose server tells how many calls a loaded model takes at a time."""
+
+    async def concurrency(self, model_id: str) -> int | None:
+        """Calls at a time, at least 1; None if the server does not say: LIMIT_PER_MODEL_CONCURRENCY counts then. Asked if that is set."""
         ...

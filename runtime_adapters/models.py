@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import grpc
 
 from runtime_adapters import schema
-from runtime_adapters.adapter import Adapter, LocalModel
+from runtime_adapters.adapter import Adapter, Limits, LocalModel, Measures
 from runtime_adapters.errors import AdapterError, InvalidRequest, Missing, RuntimeRefused, Unreachable
 from runtime_adapters.settings import Settings
 from runtime_adapters.storage import keys, tree
@@ -51,6 +51,7 @@ class Models:
         self._loads: set[asyncio.Task[Any]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sizes: dict[str, int] = {}
+        self._unmeasured: set[str] = set()  # what no document gives a size for, on a server that measures
         self._held: set[str] = set()  # what the server may hold, as far as this process knows
 
     @property
@@ -59,7 +60,7 @@ class Models:
         return bool(self._loads)
 
     async def load(self, request: ModelRequest) -> int:
-        """Load a model and return its size in bytes, at least 1. Cancelling it stops the load and removes what it made.
+        """Load a model and return its size in bytes, 0 if `size` is to measure it. Cancelling it stops the load and removes what it made.
 
         Raises:
             AdapterError: why it failed; nothing of the model is left on disk or in the server then.
@@ -95,15 +96,33 @@ class Models:
             disk = None
         return self._memory(disk)
 
-    def size(self, model_id: str) -> int:
-        """The size of a loaded model in bytes.
+    async def size(self, model_id: str) -> int:
+        """The size of a loaded model in bytes, at least 1: measured if the server can, else guessed.
 
         Raises:
             Missing: it is not loaded.
         """
         if model_id not in self._sizes:
             raise Missing(f"model {model_id} is not loaded")
-        return self._sizes[model_id]
+        guessed = self._sizes[model_id]
+        if model_id in self._unmeasured and (measured := await self._adapter_measures(model_id)):
+            log.info("measured", extra={"model": model_id, "size": measured, "guessed": guessed})
+            return measured
+        return guessed
+
+    async def _adapter_measures(self, model_id: str) -> int | None:
+        assert isinstance(self._adapter, Measures)
+        return await self._adapter.measure(model_id)
+
+    async def concurrency(self, model_id: str) -> int:
+        """Calls that a loaded model takes at a time, as its server says or else as the settings do; 0 if calls are not limited."""
+        limit = self._settings.model_concurrency
+        if limit and isinstance(self._adapter, Limits):
+            try:
+                return await self._adapter.concurrency(model_id) or limit
+            except AdapterError as error:
+                log.warning("how many calls a model takes is not known: %s", error, extra={"model": model_id})
+        return limit
 
     def interrupt(self) -> None:
         """End every load in progress with `Unreachable`."""
@@ -159,6 +178,10 @@ class Models:
         await self._adapter.load(request.id, self._settings.load_timeout / 1000)
         self._sizes[request.id] = key.size or self._memory(disk)
         log.info("loaded", extra={"model": request.id, "bytes_on_disk": disk, "size": self._sizes[request.id]})
+        if isinstance(self._adapter, Measures) and not key.size:
+            self._unmeasured.add(request.id)
+            return 0
+        self._unmeasured.discard(request.id)
         return self._sizes[request.id]
 
     async def _fetch(self, request: ModelRequest, key: ModelKey) -> LocalModel:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from runtime_adapters.errors import InvalidRequest, Missing
 
 DATATYPES = frozenset(
-    ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES", "STRING"]
+    ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64", "BYTES", "STRING"]
 )
 """Datatypes of the v2 protocol, and STRING, an extension of ModelMesh's schema files for BYTES that hold text."""
 
@@ -40,7 +40,7 @@ def read(path: Path) -> Schema:
         document = json.loads(path.read_bytes())
     except (FileNotFoundError, IsADirectoryError):
         raise Missing(f"schema file {path} does not exist") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"schema file {path.name} is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise InvalidRequest(f"schema file {path.name} must hold an object, not {type(document).__name__}")

@@ -12,11 +12,13 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from mesh.protocols import model_runtime_pb2 as spi
-from mesh.protocols import model_runtime_pb2_grpc
-from runtime_adapters.adapter import Adapter
+from mesh.protocols import model_runtime_pb2_grpc, runtime_process_pb2_grpc
+from runtime_adapters.adapter import Adapter, Starts
 from runtime_adapters.errors import AdapterError
 from runtime_adapters.health import Health
 from runtime_adapters.models import ModelRequest, Models
+from runtime_adapters.process_service import RuntimeProcess
+from runtime_adapters.server_process import ServerProcess
 from runtime_adapters.settings import Settings
 from runtime_adapters.status import Status
 from runtime_adapters.storage.puller import Puller
@@ -45,15 +47,14 @@ class _Named(Protocol):
 class ModelRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
     """The five calls; each `AdapterError` becomes a status here and nowhere else."""
 
-    def __init__(self, settings: Settings, models: Models, status: Status) -> None:
-        self._concurrency = settings.model_concurrency
+    def __init__(self, models: Models, status: Status) -> None:
         self._models = models
         self._status = status
 
     async def loadModel(self, request: spi.LoadModelRequest, context: Context) -> spi.LoadModelResponse:
         """Answer when the model can serve."""
         size = await _or_abort(context, self._models.load(_model(request)))
-        return spi.LoadModelResponse(sizeInBytes=size, maxConcurrency=self._concurrency)
+        return spi.LoadModelResponse(sizeInBytes=size, maxConcurrency=await self._models.concurrency(request.modelId))
 
     async def unloadModel(self, request: spi.UnloadModelRequest, context: Context) -> spi.UnloadModelResponse:
         """Answer when the model is gone."""
@@ -65,11 +66,8 @@ class ModelRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
         return spi.PredictModelSizeResponse(sizeInBytes=await _or_abort(context, self._models.predict(_model(request))))
 
     async def modelSize(self, request: spi.ModelSizeRequest, context: Context) -> spi.ModelSizeResponse:
-        """Answer what the load answered."""
-        try:
-            return spi.ModelSizeResponse(sizeInBytes=self._models.size(request.modelId))
-        except AdapterError as error:
-            await _abort(context, error.status, error.message)
+        """Answer what the server measures, or what the load answered."""
+        return spi.ModelSizeResponse(sizeInBytes=await _or_abort(context, self._models.size(request.modelId)))
 
     async def runtimeStatus(self, request: spi.RuntimeStatusRequest, context: Context) -> spi.RuntimeStatusResponse:  # noqa: ARG002
         """Purge, once the server is up."""
@@ -116,7 +114,8 @@ class Server:
         puller = Puller(settings.root.absolute(), settings.storage_config, settings.pvc_mounts) if settings.embedded_puller else None
         self._models = models = Models(settings, adapter, puller)
         self._watch = Watch(adapter, models, self.health, settings.silence_limit / 1000)
-        self._servicer = ModelRuntime(settings, models, Status(settings, adapter, models, self.health))
+        self._servicer = ModelRuntime(models, Status(settings, adapter, models, self.health))
+        self._process = RuntimeProcess(ServerProcess(settings.runtime_port))
         self._watching: asyncio.Task[None] | None = None
         self._grpc: grpc.aio.Server | None = None
 
@@ -127,6 +126,8 @@ class Server:
             OSError: the folder cannot be made, or the address is taken.
         """
         self._adapter.folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(self._adapter, Starts):
+            await self._adapter.start()
         opened = asyncio.Event()
         self._watching = asyncio.create_task(self._watch.run(opened))
         first_answer = asyncio.create_task(opened.wait())
@@ -135,6 +136,7 @@ class Server:
         # Without this option a second adapter on the same port would silently share its calls.
         self._grpc = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         model_runtime_pb2_grpc.add_ModelRuntimeServicer_to_server(self._servicer, self._grpc)
+        runtime_process_pb2_grpc.add_RuntimeProcessServicer_to_server(self._process, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._grpc)
         address = f"unix:{self.settings.socket}" if self.settings.socket else f"127.0.0.1:{self.settings.port}"
         try:

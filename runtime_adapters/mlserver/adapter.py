@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import grpc
@@ -12,6 +11,7 @@ from runtime_adapters.errors import AdapterError, RuntimeRefused
 from runtime_adapters.mlserver import layout
 from runtime_adapters.mlserver.client import Client
 from runtime_adapters.paths import folder_name
+from runtime_adapters.v2_adapter import V2Adapter
 
 FOLDER = "_mlserver_models"
 """Below the root of model files; MLServer is started with this folder as its model repository."""
@@ -21,31 +21,13 @@ METHODS = {f"{SERVICE}/{method}": (1,) for method in ("ModelInfer", "ModelMetada
 UNLOAD_ATTEMPTS = 3
 
 
-class MLServerAdapter:
+class MLServerAdapter(V2Adapter):
     """Loads models into one MLServer by folders with a `model-settings.json` each."""
 
     def __init__(self, root: Path, port: int) -> None:
-        self.name = "MLServer"
-        self.methods: Mapping[str, tuple[int, ...]] = METHODS
-        self.folder = root / FOLDER
-        self.address = f"127.0.0.1:{port}"
-        self._client = Client(self.address)
-
-    async def live(self, timeout: float) -> None:
-        """Return if MLServer answers within `timeout` seconds."""
-        await self._client.live(timeout)
-
-    async def disconnected(self) -> None:
-        """Return when the connection to MLServer is lost."""
-        await self._client.disconnected()
-
-    async def ready(self) -> bool:
-        """Whether MLServer takes loads."""
-        return await self._client.ready()
-
-    async def version(self) -> str:
-        """MLServer's version."""
-        return await self._client.version()
+        address = f"127.0.0.1:{port}"
+        self._client = Client(address)
+        super().__init__("MLServer", self._client, address, root / FOLDER, METHODS)
 
     def prepare(self, model: LocalModel) -> None:
         """Make the folder of a model."""
@@ -83,10 +65,6 @@ class MLServerAdapter:
         """Unload every model that MLServer lists."""
         for name in await self._client.known():
             await self._client.unload(name)
-
-    async def close(self) -> None:
-        """Close the channel to MLServer."""
-        await self._client.close()
 
     def _folder(self, model_id: str) -> Path:
         return self.folder / folder_name(model_id)

@@ -46,8 +46,8 @@ def parse(text: str) -> ModelKey:
 def _parse(text: str) -> ModelKey:
     try:
         document = json.loads(text)
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"it is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise InvalidRequest(f"it must be a JSON object, not {type(document).__name__}")
     params = document.get("storage_params") or {}

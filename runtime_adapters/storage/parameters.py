@@ -106,7 +106,7 @@ def _read(config: Path, name: str) -> Parameters | None:
         raise NotConfigured(f"storage config for key {name} cannot be read: {error.strerror}") from None
     try:
         entry = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NotConfigured(f"storage config for key {name} is not JSON: {error}") from None
     if not isinstance(entry, dict):
         raise NotConfigured(f"storage config for key {name} must be a JSON object, not a {_json_type(entry)}")

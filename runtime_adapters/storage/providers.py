@@ -16,7 +16,6 @@ from runtime_adapters.errors import InvalidRequest, NotConfigured
 from runtime_adapters.storage.objects import Bucket
 from runtime_adapters.storage.parameters import Parameters, optional, required
 from runtime_adapters.storage.sources import Source, claim, local
-from runtime_adapters.storage.web import web
 
 if TYPE_CHECKING:
     from obstore.store import AzureConfig, ClientConfig, GCSConfig, RetryConfig, S3Config
@@ -47,6 +46,8 @@ def source(parameters: Parameters, mounts: Path, key: str | None) -> Source:
             case "local" | "file":
                 return local(parameters)
             case "http" | "https":
+                from runtime_adapters.storage.web import web  # an HTTP client is a third of what an adapter imports; few need it
+
                 return web(parameters)
             case "s3" | "gcs" | "azure":
                 return _BUCKETS[kind](parameters, origin)

@@ -77,9 +77,12 @@ class Puller:
         return self._root / folder_name(model_id)
 
     def clear(self) -> None:
-        """Remove the files of every model, and what interrupted pulls left. Blocking."""
+        """Remove the files of every model, and what interrupted pulls left. Blocking.
+
+        All of that is folders; a plain file in the root is a model server's own, as OVMS's configuration is.
+        """
         for entry in self._root.iterdir():
-            if not entry.name.startswith(("_", ".")):
+            if (entry.is_symlink() or entry.is_dir()) and not entry.name.startswith(("_", ".")):
                 tree.remove(entry)
 
     def _source(self, key: ModelKey) -> Source:

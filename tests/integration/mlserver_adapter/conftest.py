@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,25 @@ from tests.support import environments
 RigMaker = Callable[..., Rig]
 
 
+@contextmanager
+def served(environment: Path, folder: Path, variables: Mapping[str, str] | None = None) -> Iterator[Rig]:
+    """A rig with all models in its claim, whose MLServer serves as long as the context lasts.
+
+    Args:
+        environment: MLServer's.
+        folder: for what the rig writes.
+        variables: MLServer's, beside its usual ones.
+    """
+    rig = Rig(environment, folder, variables)
+    try:
+        shutil.copytree(MODELS, rig.claim("models"), dirs_exist_ok=True)
+        rig.mlserver.start()
+        rig.until_ready()
+        yield rig
+    finally:
+        rig.close()
+
+
 @pytest.fixture(scope="session")
 def environment() -> Path:
     return environments.made("mlserver")
@@ -22,14 +42,8 @@ def environment() -> Path:
 @pytest.fixture(scope="module")
 def rig(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """One MLServer for the stories of a module that leave it as it was."""
-    rig = Rig(environment, tmp_path_factory.mktemp("rig"))
-    try:
-        shutil.copytree(MODELS, rig.claim("models"), dirs_exist_ok=True)
-        rig.mlserver.start()
-        rig.until_ready()
+    with served(environment, tmp_path_factory.mktemp("rig")) as rig:
         yield rig
-    finally:
-        rig.close()
 
 
 @pytest.fixture

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from mesh.protocols import inference_pb2_grpc as v2_grpc
 from mesh.protocols import model_runtime_pb2 as spi
 from mesh.protocols import model_runtime_pb2_grpc as spi_grpc
 from tests.support import ports
+from tests.support.client import OPTIONS
 from tests.support.processes import Server
 from tests.support.stubs import ROOT
 from tests.support.waiting import until
@@ -57,13 +60,22 @@ class MLServer:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, env=self._variables, stdout=log, stderr=log, cwd=self._log.parent)
+            # A session of its own, as under a mesh: what it started for a model's own environment ends with its group.
+            self._process = subprocess.Popen(
+                self._command, env=self._variables, stdout=log, stderr=log, cwd=self._log.parent, start_new_session=True
+            )
 
     def kill(self) -> None:
         if self._process:
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
@@ -95,11 +107,8 @@ class Rig:
         }
         self._variables = {**variables, **settings}
         self._log = folder / "adapter.log"
-        self.adapter = Server(["runtime_adapters", "mlserver"], self._log, self._variables)
-        self._spi_channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
+        self._start_adapter({})
         self._data_channel = grpc.insecure_channel(f"127.0.0.1:{self.mlserver.port}")
-        self.spi = spi_grpc.ModelRuntimeStub(self._spi_channel)
-        self.health = health_pb2_grpc.HealthStub(self._spi_channel)
         self.data = v2_grpc.GRPCInferenceServiceStub(self._data_channel)
 
     def close(self) -> None:
@@ -110,9 +119,19 @@ class Rig:
 
     # The adapter
 
-    def restart_adapter(self) -> None:
+    def restart_adapter(self, **own: str) -> None:
+        """Kills it and starts it again, with these settings beside those that it always has (`own`)."""
         self.adapter.kill()
-        self.adapter = Server(["runtime_adapters", "mlserver"], self._log, self._variables)
+        self._spi_channel.close()
+        self._start_adapter(own)
+
+    def _start_adapter(self, own: dict[str, str]) -> None:
+        self.own = own
+        self.adapter = Server(["runtime_adapters", "mlserver"], self._log, {**self._variables, **own})
+        # With a connection of its own: one of before would take a call before it learns that nobody is there.
+        self._spi_channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", OPTIONS)
+        self.spi = spi_grpc.ModelRuntimeStub(self._spi_channel)
+        self.health = health_pb2_grpc.HealthStub(self._spi_channel)
 
     def status(self) -> spi.RuntimeStatusResponse:
         return self.spi.runtimeStatus(spi.RuntimeStatusRequest(), timeout=TIMEOUT, wait_for_ready=True)

@@ -14,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from mesh.protocols import model_runtime_pb2 as spi
-from tests.integration.mlserver_adapter.conftest import RigMaker
+from tests.integration.mlserver_adapter.conftest import RigMaker, served
 from tests.integration.mlserver_adapter.rig import NOT_SERVING, SERVING, TIMEOUT, Rig, load_request
 from tests.integration.mlserver_adapter.test_life_of_a_model import EIGHT
 from tests.support.waiting import until
@@ -22,7 +22,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.mlserver
 
 SLOW = """
-import asyncio, pathlib
+import asyncio, pathlib, time
 from mlserver import MLModel
 
 class Slow(MLModel):
@@ -30,10 +30,13 @@ class Slow(MLModel):
         marks = pathlib.Path({marks!r})
         (marks / f"{{self.name}}.started").touch()
         while not (marks / f"{{self.name}}.go").exists():
-            {pause}
-        return {answer}
+            if (marks / f"{{self.name}}.blocks").exists():
+                time.sleep(0.01)
+            else:
+                await asyncio.sleep(0.01)
+        return not (marks / f"{{self.name}}.unready").exists()
 """
-"""A model class whose load waits for a file to appear; `{pause}` decides whether MLServer answers meanwhile."""
+"""A model class whose load waits for a file to appear. Further files decide whether MLServer answers nobody meanwhile, and how it ends."""
 
 
 @contextmanager
@@ -63,24 +66,29 @@ def watching(rig: Rig) -> Iterator[queue.Queue[int]]:
             thread.join(0.1)
 
 
-@pytest.fixture
-def slow_rig(make_rig: RigMaker, tmp_path: Path) -> Rig:
-    """MLServer with a custom class for models of no known type; load `NAME`, then make `NAME.go` in the rig's `marks`."""
-    return slow(make_rig, tmp_path, pause="await asyncio.sleep(0.01)")
-
-
-def slow(make_rig: RigMaker, folder: Path, pause: str, answer: str = "True", **settings: str) -> Rig:
+@pytest.fixture(scope="module")
+def started(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """MLServer with the slow class for models of no known type."""
+    folder = tmp_path_factory.mktemp("slow")
     (folder / "marks").mkdir()
-    (folder / "slowmodel.py").write_text(SLOW.format(marks=str(folder / "marks"), pause=pause, answer=answer))
-    server = {"PYTHONPATH": str(folder), "MLSERVER_MODEL_IMPLEMENTATION": "slowmodel.Slow"}
-    rig = make_rig(server=server, **settings)
-    rig.mlserver.start()
-    rig.until_ready()
-    return rig
+    (folder / "slowmodel.py").write_text(SLOW.format(marks=str(folder / "marks")))
+    with served(environment, folder, {"PYTHONPATH": str(folder), "MLSERVER_MODEL_IMPLEMENTATION": "slowmodel.Slow"}) as rig:
+        yield rig
 
 
-def marks(rig: Rig) -> Path:
-    return rig.root.parent / "marks"
+@pytest.fixture
+def rig(started: Rig) -> Rig:
+    """The same for every story, and empty. A story that wants other settings of the adapter restarts that."""
+    if started.own:
+        started.restart_adapter()
+    started.until_ready()
+    assert started.loaded() == set()
+    return started
+
+
+def mark(rig: Rig, name: str) -> Path:
+    """A file that a slow load makes or looks for: `MODEL.started`, `.go`, `.blocks`, `.unready`."""
+    return rig.root.parent / "marks" / name
 
 
 def test_status_is_starting_until_the_server_answers(make_rig: RigMaker) -> None:
@@ -92,10 +100,7 @@ def test_status_is_starting_until_the_server_answers(make_rig: RigMaker) -> None
     assert rig.checked() == SERVING
 
 
-def test_a_restart_shows_as_down_then_up_and_begins_empty(make_rig: RigMaker) -> None:
-    rig = make_rig()
-    rig.mlserver.start()
-    rig.until_ready()
+def test_a_restart_shows_as_down_then_up_and_begins_empty(rig: Rig) -> None:
     rig.load("lost", "mnist-svm.joblib", "sklearn")
     with watching(rig) as seen:
         assert seen.get(timeout=TIMEOUT) == SERVING
@@ -109,10 +114,7 @@ def test_a_restart_shows_as_down_then_up_and_begins_empty(make_rig: RigMaker) ->
     assert list(rig.infer("lost", EIGHT).outputs[0].contents.int64_contents) == [8]
 
 
-def test_a_restarted_adapter_leaves_loaded_models_alone(make_rig: RigMaker, environment: Path, tmp_path: Path) -> None:
-    rig = make_rig()
-    rig.mlserver.start()
-    rig.until_ready()
+def test_a_restarted_adapter_leaves_loaded_models_alone(rig: Rig) -> None:
     rig.load("kept", "mnist-svm.joblib", "sklearn")
     rig.restart_adapter()
     with watching(rig) as seen:
@@ -122,10 +124,7 @@ def test_a_restarted_adapter_leaves_loaded_models_alone(make_rig: RigMaker, envi
     assert rig.files() == set()
 
 
-def test_a_new_router_finds_an_empty_server(make_rig: RigMaker) -> None:
-    rig = make_rig()
-    rig.mlserver.start()
-    rig.until_ready()
+def test_a_new_router_finds_an_empty_server(rig: Rig) -> None:
     rig.load("old", "mnist-svm.joblib", "sklearn")
     (rig.root / "left-over").mkdir()
     (rig.root / "interrupted~3").mkdir()
@@ -134,50 +133,51 @@ def test_a_new_router_finds_an_empty_server(make_rig: RigMaker) -> None:
     assert rig.files() == set()
 
 
-def test_a_limit_on_the_calls_of_one_model_is_passed_on(make_rig: RigMaker) -> None:
-    rig = make_rig(LIMIT_PER_MODEL_CONCURRENCY="3", LOADING_CONCURRENCY="2")
-    rig.mlserver.start()
+def test_a_limit_on_the_calls_of_one_model_is_passed_on(rig: Rig) -> None:
+    rig.restart_adapter(LIMIT_PER_MODEL_CONCURRENCY="3", LOADING_CONCURRENCY="2")
     status = rig.until_ready()
     assert status.limitModelConcurrency
     assert status.maxLoadingConcurrency == 2
     assert rig.load("limited", "mnist-svm.joblib", "sklearn").maxConcurrency == 3
 
 
-def test_a_custom_class_serves_types_that_nobody_knows(slow_rig: Rig) -> None:
-    (marks(slow_rig) / "custom.go").touch()
-    slow_rig.load("custom", "mnist-svm.joblib", "my-own-type")
-    assert slow_rig.loaded() == {"custom"}
-    slow_rig.unload("custom")
-    assert slow_rig.loaded() == set()
+def test_a_custom_class_serves_types_that_nobody_knows(rig: Rig) -> None:
+    mark(rig, "custom.go").touch()
+    rig.load("custom", "mnist-svm.joblib", "my-own-type")
+    assert rig.loaded() == {"custom"}
+    rig.unload("custom")
+    assert rig.loaded() == set()
 
 
-@pytest.mark.parametrize("pause", ["await asyncio.sleep(0.01)", "__import__('time').sleep(0.01)"], ids=["answering", "blocked"])
-def test_a_caller_that_leaves_stops_the_load_and_nothing_stays(make_rig: RigMaker, tmp_path: Path, pause: str) -> None:
-    rig = slow(make_rig, tmp_path, pause)
-    call = rig.spi.loadModel.future(load_request("left", "mnist-svm.joblib"), timeout=TIMEOUT)
-    until(lambda: (marks(rig) / "left.started").exists(), "the load began")
+@pytest.mark.parametrize("blocks", [False, True], ids=["answering", "blocked"])
+def test_a_caller_that_leaves_stops_the_load_and_nothing_stays(rig: Rig, blocks: bool) -> None:
+    model = "left-blocked" if blocks else "left"
+    if blocks:
+        mark(rig, f"{model}.blocks").touch()
+    call = rig.spi.loadModel.future(load_request(model, "mnist-svm.joblib"), timeout=TIMEOUT)
+    until(lambda: mark(rig, f"{model}.started").exists(), "the load began")
     call.cancel()
-    unload = rig.spi.unloadModel.future(spi.UnloadModelRequest(modelId="left"), timeout=TIMEOUT)
-    (marks(rig) / "left.go").touch()
+    unload = rig.spi.unloadModel.future(spi.UnloadModelRequest(modelId=model), timeout=TIMEOUT)
+    mark(rig, f"{model}.go").touch()
     unload.result()
-    assert not rig.model_ready("left")
+    assert not rig.model_ready(model)
     assert rig.loaded() == set()
     assert rig.files() == set()
 
 
-def test_other_models_load_while_one_hangs(slow_rig: Rig) -> None:
-    rig = slow_rig
+def test_other_models_load_while_one_hangs(rig: Rig) -> None:
     call = rig.spi.loadModel.future(load_request("hanging", "mnist-svm.joblib"), timeout=TIMEOUT)
-    until(lambda: (marks(rig) / "hanging.started").exists(), "the load began")
+    until(lambda: mark(rig, "hanging.started").exists(), "the load began")
     rig.load("other", "mnist-svm.joblib", "sklearn")
     assert list(rig.infer("other", EIGHT).outputs[0].contents.int64_contents) == [8]
     assert not call.done()
-    (marks(rig) / "hanging.go").touch()
+    mark(rig, "hanging.go").touch()
     assert call.result(timeout=TIMEOUT).sizeInBytes > 0
 
 
-def test_a_load_that_hangs_ends_by_its_timeout(make_rig: RigMaker, tmp_path: Path) -> None:
-    rig = slow(make_rig, tmp_path, pause="await asyncio.sleep(0.01)", LOADTIME_TIMEOUT="500")
+def test_a_load_that_hangs_ends_by_its_timeout(rig: Rig) -> None:
+    rig.restart_adapter(LOADTIME_TIMEOUT="500")
+    rig.until_ready()
     code, text = rig.refused("hangs", "mnist-svm.joblib")
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED
     assert text == (f"Failed to load Model due to MLServer runtime error: MLServer at 127.0.0.1:{rig.mlserver.port} did not answer in time")
@@ -185,18 +185,17 @@ def test_a_load_that_hangs_ends_by_its_timeout(make_rig: RigMaker, tmp_path: Pat
     assert rig.files() == set()
 
 
-def test_a_model_that_is_loaded_but_not_ready_is_a_failure(make_rig: RigMaker, tmp_path: Path) -> None:
-    rig = slow(make_rig, tmp_path, pause="await asyncio.sleep(0.01)", answer="False")
-    (marks(rig) / "unready.go").touch()
-    _, text = rig.refused("unready", "mnist-svm.joblib")
+def test_a_model_that_is_loaded_but_not_ready_is_a_failure(rig: Rig) -> None:
+    mark(rig, "lame.unready").touch()
+    mark(rig, "lame.go").touch()
+    _, text = rig.refused("lame", "mnist-svm.joblib")
     assert "not ready" in text
     assert rig.files() == set()
 
 
-def test_a_server_killed_while_loading_fails_the_load_and_heals(slow_rig: Rig) -> None:
-    rig = slow_rig
+def test_a_server_killed_while_loading_fails_the_load_and_heals(rig: Rig) -> None:
     call = rig.spi.loadModel.future(load_request("killed", "mnist-svm.joblib"), timeout=TIMEOUT)
-    until(lambda: (marks(rig) / "killed.started").exists(), "the load began")
+    until(lambda: mark(rig, "killed.started").exists(), "the load began")
     rig.mlserver.kill()
     error = call.exception(timeout=TIMEOUT)
     assert isinstance(error, grpc.Call)
@@ -204,27 +203,28 @@ def test_a_server_killed_while_loading_fails_the_load_and_heals(slow_rig: Rig) -
     rig.mlserver.start()
     until(lambda: rig.checked() == SERVING, "serving again", within=TIMEOUT)
     assert rig.files() == set()
-    (marks(rig) / "killed.go").touch()
+    mark(rig, "killed.go").touch()
     rig.load("killed", "mnist-svm.joblib")
     assert rig.loaded() == {"killed"}
 
 
-def test_a_server_that_is_busy_loading_is_not_taken_for_dead(make_rig: RigMaker, tmp_path: Path) -> None:
-    rig = slow(make_rig, tmp_path, pause="__import__('time').sleep(0.01)", RUNTIME_SILENCE_LIMIT="1000")
+def test_a_server_that_is_busy_loading_is_not_taken_for_dead(rig: Rig) -> None:
+    rig.restart_adapter(RUNTIME_SILENCE_LIMIT="1000")
+    rig.until_ready()
+    mark(rig, "busy.blocks").touch()
     with watching(rig) as seen:
         assert seen.get(timeout=TIMEOUT) == SERVING
         call = rig.spi.loadModel.future(load_request("busy", "mnist-svm.joblib"), timeout=TIMEOUT)
-        until(lambda: (marks(rig) / "busy.started").exists(), "the load began")
+        until(lambda: mark(rig, "busy.started").exists(), "the load began")
         with pytest.raises(queue.Empty):  # three of the limits: the only way to see that something does not happen
             seen.get(timeout=3)
-        (marks(rig) / "busy.go").touch()
+        mark(rig, "busy.go").touch()
         call.result(timeout=TIMEOUT)
         assert seen.empty()
 
 
-def test_a_server_that_hangs_counts_as_down(make_rig: RigMaker) -> None:
-    rig = make_rig(RUNTIME_SILENCE_LIMIT="1000")
-    rig.mlserver.start()
+def test_a_server_that_hangs_counts_as_down(rig: Rig) -> None:
+    rig.restart_adapter(RUNTIME_SILENCE_LIMIT="1000")
     rig.until_ready()
     rig.load("forgotten", "mnist-svm.joblib", "sklearn")
     with watching(rig) as seen:

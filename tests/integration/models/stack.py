@@ -23,6 +23,7 @@ from mesh.protocols import inference_pb2 as v2
 from mesh.protocols import inference_pb2_grpc as v2_grpc
 from tests.support import environments, ports
 from tests.support.client import Client
+from tests.support.http import plain
 from tests.support.stubs import ROOT
 from tests.support.waiting import until
 
@@ -62,7 +63,7 @@ class Stack:
             raise
         self.client = Client.insecure(self.address)
         socket = socket_address(DataFolder.at(self.data).socket)
-        self._control = httpx.Client(transport=httpx.HTTPTransport(uds=socket), base_url="http://mesh", timeout=PATIENCE)
+        self._control = httpx.Client(transport=httpx.HTTPTransport(uds=socket, verify=False), base_url="http://mesh", timeout=PATIENCE)
         return self
 
     def __exit__(self, *reason: object) -> None:
@@ -126,7 +127,7 @@ class Stack:
 
     def facts(self, what: str = "pod") -> dict[str, Any]:
         """The router's state as JSON: `pod`, `models`, `models/ID`."""
-        answer = httpx.get(f"{self._probe}/mesh/v1/{what}", timeout=PATIENCE)
+        answer = plain.get(f"{self._probe}/mesh/v1/{what}", timeout=PATIENCE)
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
         return found

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from mesh.protocols import inference_pb2 as v2
 from tests.integration.models.stack import MODELS, PATIENCE, Stack, service
 from tests.support import environments
+from tests.support.http import plain
 
 pytestmark = pytest.mark.mlserver
 
 DIRECTLY = """
 import json, sys
 import lightgbm, numpy, xgboost
-folder, row = sys.argv[1], numpy.array([json.loads(sys.argv[2])])
-booster = xgboost.Booster(model_file=f"{folder}/mushroom.json")
+folder, rows = sys.argv[1], [numpy.array([row]) for row in json.loads(sys.argv[2])]
+first, second = xgboost.Booster(model_file=f"{folder}/mushroom.json"), lightgbm.Booster(model_file=f"{folder}/mushroom.bst")
 print(json.dumps([
-    float(booster.predict(xgboost.DMatrix(row.astype(numpy.float32)))[0]),
-    float(lightgbm.Booster(model_file=f"{folder}/mushroom.bst").predict(row)[0]),
+    [float(first.predict(xgboost.DMatrix(row.astype(numpy.float32)))[0]), float(second.predict(row)[0])] for row in rows
 ]))
 """
 ONES = (0, 8, 18, 20, 23, 33, 35, 38, 41, 52, 55, 64, 68, 76, 85, 87, 91, 94, 101, 105, 116, 121)
@@ -53,12 +53,20 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def directly(row: list[float]) -> dict[str, float]:
-    """What XGBoost and LightGBM say without any server, in the environment that MLServer has them in."""
+    """What XGBoost and LightGBM say of one of `ROWS` without any server, in the environment that MLServer has them in."""
+    said = _of_the_libraries()[list(ROWS.values()).index(row)]
+    return dict(zip(("xgboost", "lightgbm"), said, strict=True))
+
+
+@functools.cache
+def _of_the_libraries() -> list[list[float]]:
+    """Of each row, both: the libraries take seconds to import."""
     python = environments.made("mlserver") / "bin" / "python"
-    done = subprocess.run([str(python), "-c", DIRECTLY, str(MODELS), json.dumps(row)], capture_output=True, text=True, timeout=120)
+    command = [str(python), "-c", DIRECTLY, str(MODELS), json.dumps(list(ROWS.values()))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    xgboost, lightgbm = json.loads(done.stdout.splitlines()[-1])
-    return {"xgboost": xgboost, "lightgbm": lightgbm}
+    found: list[list[float]] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def served(stack: Stack, kind: str, row: list[float]) -> float:
@@ -77,7 +85,7 @@ def served(stack: Stack, kind: str, row: list[float]) -> float:
 
 def served_over_rest(stack: Stack, kind: str) -> float:
     tensor = {"name": "predict", "shape": [1, 126], "datatype": "FP32" if kind == "xgboost" else "FP64", "data": MUSHROOM}
-    answer = httpx.post(f"{stack.rest}/v2/models/mushroom-{kind}/infer", json={"inputs": [tensor]}, timeout=PATIENCE)
+    answer = plain.post(f"{stack.rest}/v2/models/mushroom-{kind}/infer", json={"inputs": [tensor]}, timeout=PATIENCE)
     assert answer.status_code == 200, answer.text
     (value,) = answer.json()["outputs"][0]["data"]
     return float(value)

@@ -23,6 +23,7 @@ import obstore
 from obstore.store import AzureStore, S3Store
 
 from tests.support import environments, ports
+from tests.support.http import plain
 from tests.support.processes import Died
 from tests.support.waiting import until
 
@@ -90,7 +91,7 @@ def process(name: str, command: Sequence[str | Path], log: Path) -> Iterator[Run
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=5).status_code < 500
+        return plain.get(url, timeout=5).status_code < 500
     except httpx.HTTPError:
         return False
 
@@ -129,7 +130,7 @@ def s3(folder: Path) -> Iterator[Bucket]:
     endpoint, filer = f"http://127.0.0.1:{numbers[6]}", f"http://127.0.0.1:{numbers[4]}"
     with process("SeaweedFS", command, folder / "weed.log") as running:
         running.until(lambda: _answers(f"{endpoint}/healthz") and _answers(filer))
-        running.until(lambda: httpx.post(f"{filer}/buckets/models/").is_success, "has the bucket")
+        running.until(lambda: plain.post(f"{filer}/buckets/models/").is_success, "has the bucket")
         entry = {
             "type": "s3",
             "access_key_id": identity,
@@ -158,7 +159,7 @@ def gcs(folder: Path) -> Iterator[Bucket]:
     where = ["-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-public-host", f"127.0.0.1:{port}"]
     with process("fake-gcs-server", [binary, *where], folder / "gcs.log") as running:
         running.until(lambda: _answers(f"{url}/storage/v1/b"))
-        httpx.post(f"{url}/storage/v1/b", json={"name": "models"}).raise_for_status()
+        plain.post(f"{url}/storage/v1/b", json={"name": "models"}).raise_for_status()
 
         # The object store library asks Google for a token before it writes, whatever it is told.
         def upload(name: str, content: bytes) -> None:
@@ -220,7 +221,7 @@ def _make_container(url: str, name: str) -> None:
     text = "PUT\n" + "\n" * 11 + headers + f"/{ACCOUNT}/{ACCOUNT}/{name}\nrestype:container"
     signature = base64.b64encode(hmac.new(base64.b64decode(ACCOUNT_KEY), text.encode(), hashlib.sha256).digest()).decode()
     authorization = {"x-ms-date": date, "x-ms-version": version, "Authorization": f"SharedKey {ACCOUNT}:{signature}"}
-    httpx.put(f"{url}/{name}?restype=container", headers=authorization).raise_for_status()
+    plain.put(f"{url}/{name}?restype=container", headers=authorization).raise_for_status()
 
 
 class WebServer:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from runtime_adapters.adapter import LocalModel
 from runtime_adapters.errors import InvalidRequest
 from runtime_adapters.mlserver import layout
-from runtime_adapters.mlserver.implementations import IMPLEMENTATIONS, implementation, mllib_format
+from runtime_adapters.mlserver.implementations import IMPLEMENTATIONS, huggingface_task, implementation, mllib_format
 from runtime_adapters.schema import Schema, Tensor, read
 
 INPUT = Tensor("INPUT", "FP32", (1, 784))
@@ -79,6 +79,52 @@ class TestAGeneratedLayout:
         assert settings["parameters"]["format"] == "SVM"
         assert settings["implementation"] == "mlserver_mllib.MLlibModel"
 
+    @pytest.mark.parametrize(
+        ("kind", "inside"), [("mlflow", ["MLmodel", "python_env.yaml", "data/model.pkl"]), ("catboost", ["model.cbm"])]
+    )
+    def test_of_a_saved_directory_is_the_directory(self, tmp_path: Path, kind: str, inside: list[str]) -> None:
+        source = files(tmp_path / "saved", *inside)
+        settings, links = built(tmp_path, source, kind)
+        assert links == {"saved": source}
+        assert (
+            settings["implementation"] == {"mlflow": "mlserver_mlflow.MLflowRuntime", "catboost": "mlserver_catboost.CatboostModel"}[kind]
+        )
+        assert settings["parameters"] == {"uri": str(tmp_path / "adapted/model-id/saved")}
+
+    @pytest.mark.parametrize(
+        ("architecture", "task"),
+        [
+            ("BloomForCausalLM", "text-generation"),
+            ("DistilBertForSequenceClassification", "text-classification"),
+            ("GPT2LMHeadModel", "text-generation"),
+        ],
+    )
+    def test_of_a_transformer_names_its_task(self, tmp_path: Path, architecture: str, task: str) -> None:
+        source = files(tmp_path / "saved", "model.safetensors", "tokenizer.json")
+        (source / "config.json").write_text(json.dumps({"architectures": [architecture], "model_type": "any"}))
+        settings, links = built(tmp_path, source, "huggingface")
+        assert settings["implementation"] == "mlserver_huggingface.HuggingFaceRuntime"
+        assert settings["parameters"] == {"uri": str(tmp_path / "adapted/model-id/saved"), "extra": {"task": task}}
+        assert links == {"saved": source}
+
+    @pytest.mark.parametrize("name", ["half?.joblib", "model#1.joblib", "two\nlines.joblib"])
+    def test_of_a_name_that_is_more_than_a_path_in_a_url(self, tmp_path: Path, name: str) -> None:
+        source = files(tmp_path / "source", name)
+        settings, links = built(tmp_path, source / name, "sklearn")
+        (link,) = links
+        assert not set("?#\n") & set(link)
+        assert link.endswith(".joblib")
+        assert links[link] == source / name
+        assert settings["parameters"]["uri"] == str(tmp_path / "adapted/model-id" / link)
+
+    def test_takes_text_for_text(self, tmp_path: Path) -> None:
+        source = files(tmp_path / "source", "f")
+        settings, _ = built(tmp_path, source / "f", schema=Schema((Tensor("words", "STRING", (-1,)), Tensor("blob", "BYTES", (1,))), None))
+        assert settings["inputs"] == [
+            {"name": "words", "datatype": "BYTES", "shape": [-1], "parameters": {"content_type": "str"}},
+            {"name": "blob", "datatype": "BYTES", "shape": [1]},
+        ]
+
     def test_replaces_an_older_one(self, tmp_path: Path) -> None:
         source = files(tmp_path / "source", "old", "new")
         built(tmp_path, source / "old")
@@ -123,10 +169,48 @@ class TestANativeLayout:
         assert settings["inputs"] == [{"name": "THEIRS"}]
         assert settings["outputs"] == [{"name": "NEW_OUTPUT", "datatype": "FP32", "shape": [1, 1]}]
 
+    def test_keeps_content_types_under_a_schema(self, tmp_path: Path) -> None:
+        own = {"inputs": [{"name": "INPUT", "datatype": "FP64", "shape": [-1], "parameters": {"content_type": "np"}}, 5], "outputs": "?"}
+        settings, _ = built(tmp_path, files(tmp_path / "source", settings=own), schema=Schema((INPUT,), (OUTPUT,)))
+        assert settings["inputs"] == [{"name": "INPUT", "datatype": "FP32", "shape": [1, 784], "parameters": {"content_type": "np"}}]
+        assert settings["outputs"] == [{"name": "OUTPUT", "datatype": "INT64", "shape": [1]}]
+
+    def test_keeps_whatever_else_a_class_is_told(self, tmp_path: Path) -> None:
+        own = {
+            "implementation": "own.Model",
+            "max_batch_size": 8,
+            "parameters": {
+                "content_type": "pd",
+                "format": "x",
+                "inference_pool_gid": "g",
+                "extra": {"nested": {"uri": "../kept"}},
+                "new": None,
+            },
+        }
+        settings, _ = built(tmp_path, files(tmp_path / "source", "own.py", settings=own))
+        assert settings == own | {"name": "model-id"}
+
+    @pytest.mark.parametrize("name", layout.ENVIRONMENTS)
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ("env.tar.gz", "{}/env.tar.gz"),
+            ("./envs/own", "{}/envs/own"),
+            ("../other-model/env", "{}/other-model/env"),
+            ("/opt/envs/shared", "/opt/envs/shared"),
+            ("$CONDA_PREFIX/envs/x", "$CONDA_PREFIX/envs/x"),
+        ],
+    )
+    def test_names_an_environment_of_its_own_or_of_the_server(self, tmp_path: Path, name: str, given: str, expected: str) -> None:
+        own = {"parameters": {name: given}}
+        settings, _ = built(tmp_path, files(tmp_path / "source", settings=own))
+        assert settings["parameters"] == {name: expected.format(tmp_path / "adapted/model-id")}
+
     @pytest.mark.parametrize(
         ("own", "said"),
         [
             ("{", "is not JSON"),
+            ('{"parameters": {"environment_path": []}}', "`parameters.environment_path` .* must be a string, not list"),
             ("[]", "must hold an object, not list"),
             ('{"parameters": "uri"}', "`parameters` .* must be an object, not str"),
             ('{"parameters": {"uri": 5}}', "`parameters.uri` .* must be a string, not int"),
@@ -170,6 +254,16 @@ def test_a_spark_format_that_cannot_be_told_is_left_out(tmp_path: Path, text: st
     (tmp_path / "metadata").mkdir()
     (tmp_path / "metadata/part-00000").write_text(text)
     assert mllib_format(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"architectures": []}', '{"architectures": [5]}', '{"architectures": ["T5ForConditionalGeneration"]}']
+)
+def test_a_task_that_cannot_be_told_is_left_out(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    assert huggingface_task(tmp_path) is None
+    settings, _ = built(tmp_path, tmp_path, "huggingface")
+    assert set(settings["parameters"]) == {"uri"}
 
 
 def test_a_type_may_be_written_with_underscores() -> None:

@@ -1,0 +1,1 @@
+"""TorchServe behind the SPI."""
