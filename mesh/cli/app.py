@@ -26,6 +26,7 @@ _COMMANDS = {
     "down": _Place(_LOCAL, "down", "down"),
     "status": _Place(_LOCAL, "status", "status"),
     "environment": _Place(_LOCAL, "environment", "app"),
+    "image": _Place(_LOCAL, "image", "app"),
     "apply": _Place(_USE, "apply", "apply"),
     "get": _Place(_USE, "get", "get"),
     "describe": _Place(_USE, "describe", "describe"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -37,10 +38,17 @@ def apply(
             output.data(results, format_)
         else:
             for one in results:
-                note = f" ({one['note']})" if one["note"] and format_ is not Format.name else ""
-                output.console.print(f"{one['kind'].lower()}/{one['name']} {one['change']}{note}", markup=False)
+                _tell(one, one["note"].splitlines() if format_ is not Format.name else [])
         if wait is not None:
             _wait(control, batch, wait)
+
+
+def _tell(result: Mapping[str, str], notes: Sequence[str]) -> None:
+    """What became of one document. Of several notes, each has a line of its own."""
+    said = f"{result['kind'].lower()}/{result['name']} {result['change']}"
+    output.console.print(f"{said} ({notes[0]})" if len(notes) == 1 else said, markup=False)
+    for note in notes if len(notes) > 1 else ():
+        output.console.print(f"  {note}", markup=False)
 
 
 def _sources(files: list[str]) -> list[Source]:

@@ -12,7 +12,7 @@ from mesh.cli import output
 from mesh.cli.output import Format
 from mesh.core.errors import Unknown
 from mesh.local import environments
-from mesh.local.environments import Step
+from mesh.local.environments import Environment, Step
 
 _TIMES = {"etcd": "some seconds"}
 
@@ -36,10 +36,12 @@ def show(format_: Annotated[Format, typer.Option("--output", "-o", help="table, 
     output.table([[one.name, "yes" if one.made else "no", str(one.path)] for one in known], ["NAME", "MADE", "PATH"])
 
 
-def ensure(name: str) -> Path:
+def ensure(wanted: str | Environment) -> Path:
     """The environment's folder; a bar shows the progress if it has to be made. Errors as `environments.ensure`."""
-    if environments.find(name).made:
-        return environments.ensure(name)
+    environment = environments.find(wanted) if isinstance(wanted, str) else wanted
+    name = environment.name
+    if environment.made:
+        return environment.path
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=output.errors, transient=not output.errors.is_terminal) as bar:
         task = bar.add_task(f"{name}: the first use makes its environment ({_TIMES.get(name, 'about a minute')})", total=None)
@@ -53,7 +55,7 @@ def ensure(name: str) -> Path:
                 said = told
                 output.errors.print(f"{name}: {told} …", markup=False)
 
-        return environments.ensure(name, progress=report)
+        return environments.ensure_made(environment, progress=report)
 
 
 def _told(step: Step) -> str:

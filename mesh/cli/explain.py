@@ -214,6 +214,7 @@ def _pod_page(document: dict[str, Any], found: Sequence[Retold]) -> Iterator[str
         ("Retried", "retry"),
         ("Copies more", "scale-up"),
         ("Copies fewer", "scale-down"),
+        ("Model server recycled", "recycle"),
     ):
         listed = [one for one in own if one.kind == kind]
         if listed:
@@ -235,8 +236,30 @@ def _load(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if figures.get("oldest_used_ms"):
         yield "Oldest", f"its least recently used model was used at {output.moment(figures['oldest_used_ms'])}"
     yield "Load", f"{figures.get('loading', 0)} loading, {figures.get('queue', 0)} queued, {figures.get('rpm', 0)} requests a minute"
+    yield from _memory(figures.get("memory"))
     if figures.get("labels"):
         yield "Labels", ", ".join(figures["labels"])
+
+
+def _memory(told: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """What the model server really holds, as the pod itself tells it."""
+    if told is None:
+        return
+    if told["state"] == "unknown":
+        yield "Memory", f"what the model server holds is not known: {told['why']}"
+        return
+    parts = f"{output.size(told['empty_bytes'])} without models, {output.size(told['models_bytes'])} for models"
+    held = f"the model server holds {output.size(told['held_bytes'])}: {parts}, {output.size(told['unused_bytes'])} held but not used"
+    if told["recycling"]:
+        next_ = "\nits model server is being recycled: it begins anew"
+    elif told["put_off"]:
+        next_ = f"\nit is not recycled yet: {told['put_off']}"
+    elif told["recycle_at_bytes"]:
+        limit = output.size(told["recycle_at_bytes"])
+        next_ = f"\nit is recycled when it leaks and that exceeds {limit}; so far {output.counted(told['recycled'], 'time')}"
+    else:
+        next_ = ""
+    yield "Memory", f"{held}\n{told['state']}: {told['why']}{next_}"
 
 
 def _sent(name: str, placements: Sequence[Retold]) -> Iterator[str]:

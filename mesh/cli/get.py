@@ -1,4 +1,4 @@
-"""`mesh get`: services, models, runtimes and pods, one line each."""
+"""`mesh get`: services, models, runtimes (`mesh.cli.get_runtimes`) and pods, one line each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mesh.cli import output
+from mesh.cli import get_runtimes, output
 from mesh.cli.client import Control, MeshOption
 from mesh.cli.output import Format
 from mesh.core.errors import Malformed, Unknown
@@ -58,7 +58,9 @@ def get(
     contains: Annotated[str, typer.Option(help="Only names with this text in them.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100_000,
     pod: Annotated[str, typer.Option(metavar="POD", help="Only models with a copy there.")] = "",
-    state: Annotated[str, typer.Option(metavar="STATE", help="Only models in this state, e.g. LOADED, or pods, e.g. ready.")] = "",
+    state: Annotated[
+        str, typer.Option(metavar="STATE", help="Only models in this state, e.g. LOADED, or pods or runtimes, e.g. ready.")
+    ] = "",
     mesh: MeshOption = None,
 ) -> None:
     """Lists services (isvc), models, runtimes or pods."""
@@ -71,8 +73,8 @@ def get(
 def _check_filters(kind: Kind, pod: str, state: str) -> None:
     if pod and kind is not Kind.models:
         raise output.usage(f"--pod is for models: `mesh get models --pod {pod}`")
-    if state and kind not in (Kind.models, Kind.pods):
-        raise output.usage("--state is for models and pods")
+    if state and kind not in (Kind.models, Kind.pods, Kind.runtimes):
+        raise output.usage("--state is for models, pods and runtimes")
     known = [one.name for one in ModelState]
     if state and kind is Kind.models and state.upper() not in known:
         raise output.usage(f"--state {state}: there is no such state of a model; there are {', '.join(known)}")
@@ -141,22 +143,6 @@ def models(control: Control, choice: Choice) -> list[dict[str, Any]]:
         found += answer["models"]
         after = answer["next"]
     return found
-
-
-def _runtimes(control: Control, format_: Format, choice: Choice) -> None:
-    name = choice.name
-    found = [one for one in control.get("runtimes") if name in (None, one["name"]) and choice.contains in one["name"]][: choice.limit]
-    if name and not found:
-        raise Unknown(f"there is no runtime {name!r}")
-    if _as_data(format_, name, [one["document"] for one in found], [f"{one['kind'].lower()}/{one['name']}" for one in found]):
-        return
-    header = ["NAME", "FORMATS", "PODS", "CAPACITY"]
-    rows = [[one["name"], ",".join(one["formats"]) or "-", str(one["pods"]), output.size(one["capacityBytes"])] for one in found]
-    if format_ is Format.wide:
-        header += ["KIND", "ORIGIN", "LABELS"]
-        for row, one in zip(rows, found, strict=True):
-            row += [one["kind"], "built-in" if one["builtIn"] else "applied", ",".join(one["labels"])]
-    _table(rows, header)
 
 
 def pods(control: Control, format_: Format, choice: Choice) -> None:
@@ -235,9 +221,24 @@ def _failure(model: dict[str, Any]) -> str:
     return str(failures[-1].get("message", "")).replace("\n", " ") if failures else "-"
 
 
+def runtimes(control: Control, format_: Format, choice: Choice) -> None:
+    """Shows the runtimes, each with its pods."""
+    every = control.get("runtimes")
+    found = [one for one in every if choice.name in (None, one["name"]) and choice.contains in one["name"]]
+    if choice.name and not found:
+        raise Unknown(f"there is no runtime {choice.name!r}; there are {', '.join(one['name'] for one in every)}")
+    found = [one for one in found if choice.state.lower() in ("", one["health"])][: choice.limit]
+    documents = [get_runtimes.with_status(one) for one in found]
+    if not _as_data(format_, choice.name, documents, [f"{one['kind'].lower()}/{one['name']}" for one in found]):
+        wide = format_ is Format.wide
+        _table([get_runtimes.row(one, wide=wide) for one in found], get_runtimes.header(wide=wide))
+        for line in get_runtimes.remarks(found, wide=wide):
+            output.console.print(line, markup=False, soft_wrap=True)
+
+
 _SHOWN: dict[Kind, Callable[[Control, Format, Choice], None]] = {
     Kind.isvc: _services,
     Kind.models: _models,
-    Kind.runtimes: _runtimes,
+    Kind.runtimes: runtimes,
     Kind.pods: pods,
 }

@@ -45,13 +45,18 @@ def _fields(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("Metrics", "\n".join(one["metrics"] for one in found["pods"])),
         ("Pods", _pods(found["pods"])),
         ("Registry", found["store"]),
-        ("Runtime", f"{found['runtime']['name']}, {output.size(found['runtime']['capacityBytes'])} for models"),
+        ("Runtimes", "\n".join(_runtime(one) for one in found["runtimes"])),
         ("Services", told),
         ("Data folder", found["data"]),
         ("Claims", "\n".join(f"{name} → {path}" for name, path in found["claims"].items()) or "none"),
         ("Storage keys", found["storageConfig"]),
         *(("Warning", warning) for warning in found["warnings"]),
     ]
+
+
+def _runtime(one: dict[str, Any]) -> str:
+    room = f", {output.size(one['capacityBytes'])} for models each" if one["capacityBytes"] else ""
+    return f"{one['name']}: {output.counted(one['pods'], 'pod')}{room}" + (f"; {one['whyNot']}" if one["whyNot"] else "")
 
 
 def _processes(found: dict[str, Any]) -> list[list[str]]:

@@ -18,18 +18,14 @@ import typer
 from mesh.cli import environment, output
 from mesh.cli.client import Control
 from mesh.core.errors import Conflict, Failed, Malformed, MeshError, Unsupported
-from mesh.local import state
-from mesh.local.__main__ import options_text
-from mesh.local.options import UpOptions
+from mesh.local import images, in_force, kits, state
+from mesh.local.kits import DEFAULT, Share
+from mesh.local.options import UpOptions, options_text
 from mesh.local.state import DataFolder
-from mesh.local.supervisor import Supervisor
 
 _READY_TIMEOUT = 240.0
 """Seconds: more than a router waits for its model server (180). Every further pod adds a part: they start side by side on few cores."""
 _READY_TIMEOUT_POD = 20.0
-
-_MOST_PODS = 100
-"""A pod is three processes and a dozen ports; a number beyond this is a slip of the finger."""
 
 
 def up(
@@ -52,9 +48,24 @@ def up(
     pods: Annotated[
         str,
         typer.Option(
-            metavar="N|MIN..MAX", help="So many pods, which share an etcd and the clients' ports; a range follows what they want."
+            metavar="N|MIN..MAX",
+            help="So many pods of each runtime, which share an etcd and the clients' ports; a range follows what they want.",
         ),
     ] = "1",
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--runtime",
+            metavar="NAME[=N|=MIN..MAX],…",
+            help="What to run: mlserver, triton, ovms, torchserve, or the name of a runtime; with a number of pods, or that of --pods.",
+            show_default="mlserver",
+            autocompletion=kits.completed,
+        ),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option("--image", metavar="REF=DIR", help="The folder that stands for a container's image; repeatable."),
+    ] = None,
     store: Annotated[
         str,
         typer.Option(
@@ -64,17 +75,29 @@ def up(
         ),
     ] = "",
 ) -> None:
-    """Starts a mesh on this machine: pods of a router, an adapter and an MLServer each, on 127.0.0.1."""
+    """Starts a mesh on this machine: pods of a router, an adapter and a model server each, on 127.0.0.1."""
     with output.plain_errors(usage=(Malformed, Unsupported)):
         folder = DataFolder.at(data or state.default_data())
         claims = dict(_claim(text) for text in pvc or [])
-        least, most = _pods(pods)
+        share = kits.share(pods, f"--pods {pods}")
+        runtimes = _runtimes(runtime or [])
+        folders = dict(images.option(text) for text in image or [])
         _refuse_second(folder)
-        store = _reachable(store) if store else ""
-        # The small one first: what keeps one from being made keeps the other.
-        etcd = environment.ensure("etcd") if max(least, most) > 1 and not store else None
-        where = environment.ensure("mlserver")
-        options = UpOptions(folder.root, where, claims, storage_config, namespace, grpc_port, rest_port, least, store, etcd, most)
+        options = UpOptions(
+            folder.root,
+            claims=claims,
+            storage_config=storage_config,
+            namespace=namespace,
+            grpc_port=grpc_port,
+            rest_port=rest_port,
+            pods=share.least,
+            store=_reachable(store) if store else "",
+            most_pods=share.most if share.most > share.least else 0,
+            runtimes=runtimes or {DEFAULT: None},
+            images=folders,
+        )
+        for needed in in_force.ahead(options):
+            environment.ensure(needed)
         if detach:
             _detached(options)
         else:
@@ -88,19 +111,16 @@ def _claim(text: str) -> tuple[str, Path]:
     return name, Path(path).expanduser().absolute()
 
 
-def _pods(text: str) -> tuple[int, int]:
-    """The number of pods at the start, and that up to which it follows what they want; 0 if it stays."""
-    least, dots, most = text.partition("..")
-    if not all(part.isascii() and part.isdecimal() and len(part) < 7 for part in (least, most if dots else least)):
-        raise output.usage(f"--pods {text}: it reads --pods N or --pods MIN..MAX, e.g. --pods 3 or --pods 1..4")
-    lowest, highest = int(least), int(most if dots else least)
-    if lowest < 1:
-        raise output.usage(f"--pods {text}: a mesh has at least one pod")
-    if lowest > highest:
-        raise output.usage(f"--pods {text}: the first number is the smaller one; did you mean {highest}..{lowest}?")
-    if highest > _MOST_PODS:
-        raise output.usage(f"--pods {text}: {_MOST_PODS} pods at most; each is three processes and a dozen ports of this machine")
-    return lowest, highest if dots and highest > lowest else 0
+def _runtimes(texts: list[str]) -> dict[str, Share | None]:
+    """Of all `--runtime` options together."""
+    found: dict[str, Share | None] = {}
+    for text in texts:
+        part = kits.parse_runtimes(text)
+        twice = found.keys() & part.keys()
+        if twice:
+            raise output.usage(f"--runtime {text}: {twice.pop()} stands there twice")
+        found |= part
+    return found
 
 
 def _reachable(option: str) -> str:
@@ -123,7 +143,9 @@ def _refuse_second(folder: DataFolder) -> None:
 
 
 async def _foreground(options: UpOptions) -> None:
-    from mesh.local.control import serve  # FastAPI takes a moment to import, which a detached start need not spend
+    # FastAPI and gRPC take a moment to import, which a detached start need not spend.
+    from mesh.local.control import serve
+    from mesh.local.supervisor import Supervisor
 
     supervisor = Supervisor(options, lambda who, what: output.console.print(f"{datetime.now():%H:%M:%S} {who:<9} {what}", markup=False))
 
@@ -155,11 +177,15 @@ def _detached(options: UpOptions) -> None:
         )
     try:
         with output.errors.status("starting the mesh"):
-            shown = _wait(process, folder, log, begin, _READY_TIMEOUT + _READY_TIMEOUT_POD * (options.pods - 1))
+            shown = _wait(process, folder, log, begin, _READY_TIMEOUT + _READY_TIMEOUT_POD * (_pods(options) - 1))
     except BaseException:
         _end(process)
         raise
     _show(shown)
+
+
+def _pods(options: UpOptions) -> int:
+    return sum((one or options.share).least for one in options.runtimes.values())
 
 
 def _wait(process: subprocess.Popen[bytes], folder: DataFolder, log: Path, begin: int, patience: float) -> dict[str, Any]:
@@ -199,6 +225,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
+def _told(runtimes: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{one['name']} ({output.counted(one['pods'], 'pod')})" for one in runtimes)
+
+
 def _show(status: dict[str, Any]) -> None:
     pods = status["pods"]
     output.console.print("The mesh is ready." if len(pods) == 1 else f"The mesh is ready: {len(pods)} pods.", markup=False)
@@ -208,6 +238,7 @@ def _show(status: dict[str, Any]) -> None:
     pairs = [
         ("gRPC", status["grpc"]),
         ("REST", status["rest"]),
+        ("runtimes", _told(status["runtimes"])),
         ("metrics", "\n".join(one["metrics"] for one in pods)),
         ("registry", status["store"]),
         ("data folder", status["data"]),

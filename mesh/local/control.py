@@ -6,15 +6,16 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from mesh.core.errors import MeshError
+from mesh.core.errors import MeshError, Unknown
 from mesh.core.ids import AliasId
-from mesh.local import explanations, state, views
+from mesh.local import explanations, runtime_views, state, views
 from mesh.local.asking import LocalPods
 from mesh.local.supervisor import Supervisor
 from mesh.manifests.parsing import parse_value
@@ -72,6 +73,7 @@ def _application(supervisor: Supervisor) -> FastAPI:
         return {"pid": supervisor.context.pid}
 
     _documents(app, supervisor)
+    _images(app, supervisor)
     _router(app, supervisor)
     return app
 
@@ -103,7 +105,26 @@ def _documents(app: FastAPI, supervisor: Supervisor) -> None:
 
     @app.get("/v1/runtimes")
     async def all_runtimes() -> Any:
-        return views.runtime_rows(supervisor)
+        return await runtime_views.rows(supervisor)
+
+
+def _images(app: FastAPI, supervisor: Supervisor) -> None:
+    @app.get("/v1/images")
+    async def images() -> Any:
+        return {reference: str(folder) for reference, folder in sorted(supervisor.runtimes.images.folders().items())}
+
+    @app.post("/v1/images")
+    async def image(request: Request) -> Any:
+        wanted = await request.json()
+        if wanted["folder"]:
+            supervisor.runtimes.images.put(wanted["reference"], Path(wanted["folder"]))
+        else:
+            known = supervisor.runtimes.images.folders()
+            if wanted["reference"] not in known:
+                raise Unknown(f"no folder stands for an image {wanted['reference']!r}; there are {', '.join(sorted(known)) or 'none'}")
+            supervisor.runtimes.images.remove(wanted["reference"])
+        supervisor.use_runtimes(rules_changed=False)
+        return {"usedBy": supervisor.runtimes.users(wanted["reference"])}
 
 
 def _router(app: FastAPI, supervisor: Supervisor) -> None:

@@ -10,13 +10,13 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mesh.core.errors import Conflict, MeshError, PeerUnavailable
-from mesh.core.explaining.status import AliasState, AliasStatus
+from mesh.core.explaining.status import AliasState, AliasStatus, ModelStatus
 from mesh.core.ids import AliasId
 from mesh.core.registry.reconciliation import Condition, DropAlias, PointAlias, Registration, decide, decide_removal, describe, settled
 from mesh.local.processes import Say
@@ -31,6 +31,9 @@ SHARE = 50
 
 PARALLEL = 16
 """Calls of the router at a time."""
+
+_UNSUPPORTED = "[_no_runtime]"
+"""How a router's refusal ends while it knows of no runtime that supports a type."""
 
 _UNSEEN = AliasStatus(AliasState.NOT_FOUND)
 
@@ -78,15 +81,19 @@ class Service:
 class Controller:
     """Runs until cancelled; every public method may be called meanwhile, from the same loop.
 
+    Args:
+        supported: whether a runtime in force takes models of a type, whatever the routers know.
+
     Attributes:
         trouble: why the router could not be told of what was applied, at the latest try; empty if it could.
     """
 
-    def __init__(self, router: Router, say: Say) -> None:
+    def __init__(self, router: Router, say: Say, supported: Callable[[str], bool] = lambda _: False) -> None:
         self.services: dict[AliasId, Service] = {}
         self.trouble = ""
         self._router = router
         self._say = say
+        self._supported = supported
         self._removals: dict[AliasId, str] = {}
         self._sweep: deque[AliasId] = deque()
         self._wake = asyncio.Event()
@@ -195,7 +202,7 @@ class Controller:
 
     def _saw(self, service: Service, seen: AliasStatus) -> None:
         before = service.condition()
-        service.seen = seen
+        service.seen = self._up_to_date(service.wanted, seen)
         now = service.condition()
         service.settled = settled(now)
         if now.ready != service.ready or not service.since:
@@ -204,6 +211,18 @@ class Controller:
             target = f", successor {now.target.value}" if now.target else ""
             reason = f": {now.failure.message}" if now.failure else ""
             self._say("services", f"{service.wanted.alias} is {now.active.value}{target}{reason}")
+
+    def _up_to_date(self, wanted: Registration, seen: AliasStatus) -> AliasStatus:
+        """Routers read the rules of runtimes again every few seconds: one that knows of no runtime though there is one is only behind."""
+
+        def told(status: ModelStatus | None) -> ModelStatus | None:
+            if status is None or not any(error.endswith(_UNSUPPORTED) for error in status.errors) or not self._supported(wanted.type):
+                return status
+            return replace(status, errors=tuple(f"{error.removesuffix(_UNSUPPORTED)}[{wanted.type}]" for error in status.errors))
+
+        if wanted.model != (seen.target or wanted.model):
+            return seen
+        return replace(seen, active_status=told(seen.active_status), target_status=told(seen.target_status))
 
     async def _remove(self, alias: AliasId, owner: str) -> None:
         order = decide_removal(alias, owner, await self._router.alias(alias))

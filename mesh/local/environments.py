@@ -2,6 +2,14 @@
 
 They lie in `$MESH_CACHE/environments/NAME-<digest>`; the digest covers the list, the Python version and the platform, so a changed
 list is another environment. The marker is written last: a folder without it is half made, and is made again.
+
+A list is one of pip, and may say more in comments of their own, carried out in this order after it is installed:
+
+- `# without dependencies: REQUIREMENT`, one a line: installed, and nothing that it asks for.
+- `# remove: NAME ...`: uninstalled, for what comes along and does harm.
+- `# never called: FOLDER/LIBRARY as NAME ...`: shared libraries that another one is linked with but of which it calls nothing. Each NAME
+  becomes a link to LIBRARY beside it (below site-packages), and extension modules of the environment resolve functions when they are
+  first called, not when they are loaded. So the CUDA build of PyTorch runs on a CPU without gigabytes of CUDA libraries.
 """
 
 from __future__ import annotations
@@ -26,6 +34,10 @@ from mesh.core.errors import Failed, Unknown
 
 MARKER = ".complete"
 _REMOVE = re.compile(r"^#\s*remove:\s*(.+)$", re.MULTILINE)
+_WITHOUT_DEPENDENCIES = re.compile(r"^#\s*without dependencies:\s*(.+)$", re.MULTILINE)
+_NEVER_CALLED = re.compile(r"^#\s*never called:\s*(\S+)\s+as\s+(.+)$", re.MULTILINE)
+_LAZY = "import os, sys; sys.setdlopenflags(os.RTLD_LAZY)\n"
+"""A line that Python runs at its start, from a `.pth` file. Its own default binds all functions of a library when that is loaded."""
 _STEP = re.compile(r"^\s*(Collecting|Downloading|Using cached|Building wheel for|Installing collected packages:)\s+(\S+)")
 _TAIL = 15
 """Lines of pip's output that a failure shows."""
@@ -45,16 +57,21 @@ Progress: TypeAlias = Callable[[Step], None]
 
 @dataclass(frozen=True)
 class Environment:
-    """One list and where its environment lies, made or not."""
+    """One list and where its environment lies, made or not.
+
+    Attributes:
+        given: it is not ours to make: whoever named it says that it is complete.
+    """
 
     name: str
     path: Path
     listed: str
+    given: bool = False
 
     @property
     def made(self) -> bool:
         """Whether it is complete."""
-        return (self.path / MARKER).exists()
+        return self.given or (self.path / MARKER).exists()
 
 
 def cache_folder() -> Path:
@@ -74,7 +91,11 @@ def find(name: str) -> Environment:
     lists = _lists()
     if name not in lists:
         raise Unknown(f"there is no environment {name!r}; known are {', '.join(sorted(lists))}")
-    listed = lists[name]
+    return of_list(name, lists[name])
+
+
+def of_list(name: str, listed: str) -> Environment:
+    """The environment of a list that is not ours, made or not; `name` is for people."""
     traits = f"{listed}\0{sys.version}\0{sysconfig.get_platform()}"
     digest = hashlib.sha256(traits.encode()).hexdigest()[:12]
     return Environment(name, cache_folder() / "environments" / f"{name}-{digest}", listed)
@@ -87,7 +108,11 @@ def ensure(name: str, *, progress: Progress | None = None) -> Path:
         Unknown: there is no list of that name.
         Failed: it could not be made; the message has pip's last lines and what to do.
     """
-    environment = find(name)
+    return ensure_made(find(name), progress=progress)
+
+
+def ensure_made(environment: Environment, *, progress: Progress | None = None) -> Path:
+    """As `ensure`, for one that was found already."""
     report = progress or (lambda _: None)
     if environment.made:
         return environment.path
@@ -97,7 +122,7 @@ def ensure(name: str, *, progress: Progress | None = None) -> Path:
             if not environment.made:
                 _make(environment, report)
     except OSError as error:
-        raise Failed(f"the environment {name} cannot be made in {environment.path}: {error.strerror or error}") from error
+        raise Failed(f"the environment {environment.name} cannot be made in {environment.path}: {error.strerror or error}") from error
     return environment.path
 
 
@@ -131,11 +156,30 @@ def _make(environment: Environment, report: Progress) -> None:
     listed = path / "list.txt"
     listed.write_text(environment.listed, encoding="utf-8")
     _run(environment, [*pip, "install", "--progress-bar", "off", "-r", str(listed)], _Reading(report))
+    if bare := _WITHOUT_DEPENDENCIES.findall(environment.listed):
+        listed = path / "without-dependencies.txt"
+        listed.write_text("\n".join(bare) + "\n", encoding="utf-8")
+        _run(environment, [*pip, "install", "--progress-bar", "off", "--no-deps", "-r", str(listed)], _Reading(report))
     unwanted = [name for line in _REMOVE.findall(environment.listed) for name in line.split()]
     if unwanted:
         report(Step(f"removing {' '.join(unwanted)}"))
         _run(environment, [*pip, "uninstall", "--yes", *unwanted], lambda _: None)
+    _link_never_called(environment)
     (path / MARKER).write_text(environment.listed, encoding="utf-8")
+
+
+def _link_never_called(environment: Environment) -> None:
+    """Makes the links of `# never called` lines; where the library is not installed, as on another platform, there is nothing to do."""
+    for folder in environment.path.glob("lib/python*/site-packages"):
+        for library, names in _NEVER_CALLED.findall(environment.listed):
+            real = folder / library
+            if not real.is_file():
+                continue
+            (folder / "resolved-when-called.pth").write_text(_LAZY, encoding="utf-8")
+            for name in names.split():
+                link = real.with_name(name)
+                if not link.exists():
+                    link.symlink_to(real.name)
 
 
 class _Reading:
@@ -152,7 +196,7 @@ class _Reading:
         verb, what = match.groups()
         if verb.startswith("Installing"):
             count = line.count(",") + 1
-            self.report(Step(f"installing {count} packages", count, count))
+            self.report(Step("installing 1 package" if count == 1 else f"installing {count} packages", count, count))
             return
         self.collected += verb == "Collecting"
         name = what.rpartition("/")[2]
@@ -178,8 +222,10 @@ def _run(environment: Environment, command: list[str], line: Callable[[str], Non
         raise
     if code != 0:
         shown = "\n  ".join(last)
+        listed = environment.name in _lists()
+        again = f"run `mesh environment make {environment.name}`" if listed else "do the same again"
         raise Failed(
             f"the environment {environment.name} could not be made; `{' '.join(command[:4])} …` ended with {code}:\n  {shown}\n"
             "Check the connection to the package index and the free space of "
-            f"{environment.path.parent}, then run `mesh environment make {environment.name}`; what is half made is made again."
+            f"{environment.path.parent}, then {again}; what is half made is made again."
         )

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mesh.core.errors import Conflict, Malformed
-from mesh.local import pod, ports, state
+from mesh.core.errors import Conflict
+from mesh.local import environments, ports, state
+from mesh.local.kits import Kit, Wanted
 from mesh.local.options import UpOptions
-from mesh.local.pod import PodPorts, PodSetup
+from mesh.local.pod import ALONE, PodPorts, PodSetup
 from mesh.local.pods import LocalPod
 from mesh.local.processes import Child, Say
 from mesh.local.state import Context, DataFolder
 from mesh.local.store import OwnEtcd
-from mesh.manifests.runtimes import PodPlan
 
 READY_POLL = 0.2
 
@@ -34,23 +35,28 @@ class Fleet:
         router_ended: told whenever a router does not take calls any more.
 
     Attributes:
-        warnings: what is wrong with so many pods on this machine.
+        alone: there is a single pod, whose registry is its own memory unless a store was named.
     """
 
     def __init__(self, options: UpOptions, folder: DataFolder, storage_config: Path, say: Say, router_ended: Callable[[], None]) -> None:
         self.options, self.folder = options, folder
         self.pods: list[LocalPod] = []
         self.etcd: OwnEtcd | None = None
-        self.warnings: list[str] = []
+        self.alone = True
         self._storage_config, self._say, self._router_ended = storage_config, say, router_ended
         self._reserved: list[socket.socket] = []
-        self._setups: dict[int, PodSetup] = {}
+        self._setups: dict[tuple[str, str], PodSetup] = {}
         self._changing = asyncio.Lock()
+
+    @property
+    def kv_store(self) -> str:
+        """The registry that pods share, as `KV_STORE` names it; empty while a single pod has it in memory."""
+        return self.etcd.kv_store if self.etcd else self.options.store
 
     # Laid out
 
     def claim_ports(self, context: Context) -> None:
-        """Makes sure of the clients' ports.
+        """Makes sure of the clients' ports, which no other program can have from now on.
 
         Raises:
             Conflict: another process has one; the message names it.
@@ -63,91 +69,129 @@ class Fleet:
         for port, option in ((options.grpc_port, "--grpc-port"), (options.rest_port, "--rest-port")):
             if not ports.is_free(port):
                 raise Conflict(_taken(port, option))
-            if not options.alone:
-                # Held from now on: no other program can slip in among those that share it, nor while none of them lives.
-                self._reserved.append(ports.reserve(port))
+            # Its pods come and go: no other program can slip in among those that share it, nor while none of them lives.
+            self._reserved.append(ports.reserve(port))
 
-    def lay_out(self) -> None:
-        """Who runs where. OSError if the file system refuses."""
-        options = self.options
-        if not options.alone and not options.store:
-            if options.etcd is None:
-                raise Malformed("several pods share a registry: an etcd environment or a store has to be given")
-            port, peer_port = ports.choose(OwnEtcd.PORTS)
-            self.etcd = OwnEtcd(options.etcd, self.folder, port, peer_port, self._say)
-            self.etcd.wipe()
-        if not options.alone:
-            self.folder.leave_models_of([f"pod-{number}" for number in range(options.most)])
-        for number in range(options.pods):
-            self.pods.append(self._made(number))
+    def lay_out(self, kits: Sequence[Kit], *, alone: bool) -> None:
+        """Who runs where.
 
-    def _made(self, number: int) -> LocalPod:
-        """The pod of this number, which has the same place and ports in each of its lives."""
-        setup = self._setups.get(number) or self._setup(number)
-        self._setups[number] = setup
+        Args:
+            kits: one a pod.
+            alone: there is a single pod, which need not share its registry.
+
+        Raises:
+            OSError: the file system refuses.
+            Failed: the environment `etcd` has none.
+        """
+        self.alone = alone
+        if not alone:
+            if not self.options.store:
+                self._share_a_registry()
+            self.folder.leave_models_of([f"pod-{number}" for number in range(len(kits))])
+        for number, kit in enumerate(kits):
+            self.pods.append(self._made(ALONE if alone else f"pod-{number}", kit))
+
+    def _share_a_registry(self) -> None:
+        port, peer_port = ports.choose(OwnEtcd.PORTS)
+        environment = self.options.environments.get("etcd") or environments.find("etcd").path
+        self.etcd = OwnEtcd(environment, self.folder, port, peer_port, self._say)
+        self.etcd.wipe()
+
+    def _made(self, name: str, kit: Kit, *, aside: bool = False) -> LocalPod:
+        """The pod of this name, which has the same place and ports in each of its lives with the same runtime."""
+        key = name, kit.plan.name
+        setup = self._setups.get(key) or self._setup(name)
+        self._setups[key] = setup
         setup.folder.prepare()
-        return LocalPod(setup, self._say, self._router_ended)
+        setup = replace(setup, shared=None) if aside else setup
+        return LocalPod(setup, kit, self._say, self._router_ended)
 
-    def _setup(self, number: int) -> PodSetup:
-        options = self.options
-        name = pod.ALONE if options.alone else f"pod-{number}"
-        allocated = PodPorts(*ports.choose(PodPorts.count()))
-        if options.alone:
-            allocated = replace(allocated, grpc=options.grpc_port, rest=options.rest_port)
+    def _setup(self, name: str) -> PodSetup:
         return PodSetup(
             name,
-            "" if options.alone else f"{name}/",
-            self.folder if options.alone else self.folder.of_pod(name),
-            allocated,
-            options.environment,
+            "" if self.alone else f"{name}/",
+            self.folder if self.alone else self.folder.of_pod(name),
+            PodPorts(*ports.choose(PodPorts.count())),
             self._storage_config,
-            self.etcd.kv_store if self.etcd else options.store,
-            None if options.alone else (options.grpc_port, options.rest_port),
+            self.kv_store,
+            (self.options.grpc_port, self.options.rest_port),
         )
 
     # Running
 
-    async def start(self, plan: PodPlan) -> None:
-        """Starts the registry and the pods. Failed if the registry does not start."""
-        self.weigh(plan)
+    async def start(self) -> None:
+        """Starts the registry and the pods. Failed if the registry does not start, or OSError."""
         if self.etcd:
             await self.etcd.start()
         for one in self.pods:
-            one.start(plan)
+            await one.start(one.kit)
 
-    async def restart(self, plan: PodPlan, outdated: Callable[[], bool]) -> None:
-        """One after the other: capacity and labels are read once, at the start of each process, and the others serve meanwhile.
+    async def widen(self) -> LocalPod:
+        """Makes a mesh of one pod one of several: starts the registry that they share; answers the pod, which still serves.
 
-        Args:
-            outdated: whether the plan has changed again, so that nothing is worth waiting for.
+        The caller adds pods and, when they take calls, ends the old one, which then is none of `pods`.
+
+        Raises:
+            Failed, OSError: there is no registry to share; nothing has changed then.
         """
         async with self._changing:
-            self.weigh(plan)
-            for one in self.pods:
-                self._router_ended()
-                await one.stop()
-                self._router_ended()
-                one.start(plan)
-                for _ in range(int(PATIENCE / READY_POLL)):
-                    if one is self.pods[-1] or one.ready or outdated():
-                        break
-                    await asyncio.sleep(READY_POLL)
+            if not self.options.store:
+                self._share_a_registry()
+                assert self.etcd
+                try:
+                    await self.etcd.start()
+                except BaseException:
+                    failed, self.etcd = self.etcd, None
+                    await failed.stop()
+                    raise
+            (old,) = self.pods
+            self.pods.clear()
+            self.alone = False
+            return old
 
-    async def add(self, plan: PodPlan) -> LocalPod:
-        """Starts a pod more, under the lowest number that is free. OSError or Failed if the file system refuses."""
+    async def narrow(self, old: LocalPod) -> None:
+        """Takes a `widen` back: the old pod is the only one again."""
+        async with self._changing:
+            for one in self.pods:
+                await one.stop()
+                await one.router.close()
+            if self.etcd:
+                await self.etcd.stop()
+            self.etcd, self.alone, self.pods[:] = None, True, [old]
+
+    async def restart(self, name: str, kit: Kit) -> None:
+        """Starts a pod again, with another kit."""
+        async with self._changing:
+            one = self._named(name)
+            self._router_ended()
+            await one.stop()
+            self._router_ended()
+            await one.start(kit)
+
+    async def add(self, kit: Kit, *, aside: bool = False) -> LocalPod:
+        """Starts a pod more, under the lowest number that is free. OSError or Failed if what it needs cannot be made.
+
+        Args:
+            aside: it does not listen on the clients' ports.
+        """
         async with self._changing:
             taken = {one.name for one in self.pods}
             number = next(number for number in itertools.count() if f"pod-{number}" not in taken)
-            added = self._made(number)
+            added = self._made(f"pod-{number}", kit, aside=aside)
+            try:
+                await asyncio.to_thread(self._clear_of_others, added)
+                await added.start(kit)
+            except BaseException:
+                await added.router.close()
+                raise
             self.pods.append(added)
             self.pods.sort(key=lambda one: int(one.name.rpartition("-")[2]))
-            added.start(plan)
             return added
 
     async def remove(self, name: str) -> None:
         """Has a pod hand over what it serves, and ends it."""
         async with self._changing:
-            leaving = next(one for one in self.pods if one.name == name)
+            leaving = self._named(name)
             await leaving.stop()
             self.pods.remove(leaving)
             await leaving.router.close()
@@ -156,6 +200,14 @@ class Fleet:
         """Learns which pods take calls; answers whether all do."""
         await asyncio.gather(*(one.look() for one in self.pods))
         return all(one.ready for one in self.pods)
+
+    async def until_ready(self, one: LocalPod, given_up: Callable[[], bool] = lambda: False) -> bool:
+        """Waits until a pod takes calls, for `PATIENCE` at most; answers whether it does."""
+        for _ in range(int(PATIENCE / READY_POLL)):
+            if one.ready or given_up():
+                break
+            await asyncio.sleep(READY_POLL)
+        return one.ready
 
     async def stop(self) -> None:
         """Ends every process and gives the ports back."""
@@ -170,16 +222,36 @@ class Fleet:
         """All that are kept running."""
         return [*([self.etcd.child] if self.etcd else []), *(child for one in self.pods for child in one.children)]
 
-    def weigh(self, plan: PodPlan) -> None:
-        """Says if the pods may want more memory than there is."""
-        there, each, most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), plan.memory_request, self.options.most
-        self.warnings.clear()
-        if each * most > there:
-            self.warnings.append(
-                f"{most} pods that plan with {_gib(each)} each may want {_gib(each * most)}, and this machine has "
-                f"{_gib(there)}: choose fewer (--pods), or apply a ServingRuntime {plan.name} with a smaller memory request"
-            )
-            self._say("mesh", self.warnings[-1])
+    def _named(self, name: str) -> LocalPod:
+        return next(one for one in self.pods if one.name == name)
+
+    def _clear_of_others(self, added: LocalPod) -> None:
+        """What a pod of another runtime left under this number: no adapter would ever clear it."""
+        for entry in added.setup.folder.models.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+
+def weigh(wanted: Iterable[Wanted]) -> list[str]:
+    """A warning if the pods may want more memory than there is."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    planned = [(one.kit.plan, one.share.most) for one in wanted if one.kit]
+    pods, memory = sum(most for _, most in planned), sum(plan.memory_request * most for plan, most in planned)
+    if memory <= there:
+        return []
+    each = {plan.memory_request for plan, _ in planned}
+    told = (
+        f"with {_gib(each.pop())} each"
+        if len(each) == 1
+        else "with " + ", ".join(f"{_gib(p.memory_request)} of {p.name}" for p, _ in planned)
+    )
+    names = " or ".join(plan.name for plan, _ in planned)
+    return [
+        f"{pods} pods that plan {told} may want {_gib(memory)}, and this machine has {_gib(there)}: choose fewer (--pods), or apply a "
+        f"ServingRuntime {names} with a smaller memory request"
+    ]
 
 
 def _gib(amount: int) -> str:

@@ -11,30 +11,35 @@ from mesh.core.errors import MeshError, PeerUnavailable
 from mesh.core.explaining.status import AliasStatus
 from mesh.core.ids import AliasId
 from mesh.core.registry.reconciliation import DropAlias, PointAlias
+from mesh.local.kits import Kit
 from mesh.local.pod import PodSetup
 from mesh.local.ports import HOST
 from mesh.local.processes import Child, Say
 from mesh.local.router_client import RouterClient
-from mesh.manifests.runtimes import PodPlan
 
 T = TypeVar("T")
+
+_LONGEST_WORDS = 500
+"""Characters of what a router said at its end that are shown."""
 
 _SHORT = 2.0
 """Seconds that a pod gets to tell its own figures; what others know of it is shown then."""
 
 
 class LocalPod:
-    """One pod: three processes that are kept running.
+    """One pod: processes that are kept running.
 
     Attributes:
+        kit: what it is made of; changed by `start`.
         ready: its router takes calls, as far as was seen.
-        children: model server, adapter, router; empty before `start`.
+        served: it took calls since it was started.
+        children: model server, adapter or puller, router; empty before `start`.
     """
 
-    def __init__(self, setup: PodSetup, say: Say, router_ended: Callable[[], None]) -> None:
-        self.setup = setup
+    def __init__(self, setup: PodSetup, kit: Kit, say: Say, router_ended: Callable[[], None]) -> None:
+        self.setup, self.kit = setup, kit
         self.router = RouterClient(setup.ports.grpc, setup.ports.probe)
-        self.ready = False
+        self.ready = self.served = False
         self.children: list[Child] = []
         self._say = say
         self._router_ended = router_ended
@@ -44,9 +49,17 @@ class LocalPod:
         """Its name, which is also its instance id."""
         return self.setup.name
 
-    def start(self, plan: PodPlan) -> None:
-        """Starts its processes."""
-        self.children = [Child(command, self._say) for command in self.setup.commands(plan)]
+    @property
+    def runtime(self) -> str:
+        """The name of its runtime."""
+        return self.kit.plan.name
+
+    async def start(self, kit: Kit) -> None:
+        """Starts its processes. Failed or OSError if what they need cannot be made; none of them runs then."""
+        await asyncio.to_thread(self.setup.prepare, kit)
+        commands = await asyncio.to_thread(self.setup.commands, kit)
+        self.kit, self.served = kit, False
+        self.children = [Child(command, self._say) for command in commands]
         self.children[-1].on_exit = self._ended
         for child in self.children:
             child.start()
@@ -63,6 +76,7 @@ class LocalPod:
         """Learns whether it takes calls, unless it is known to."""
         if not self.ready:
             self.ready = await self.router.ready()
+            self.served |= self.ready
 
     def state(self) -> str:
         """`ready`; `impaired` if its router takes calls but another process is down; `starting`, `restarting`, `stopped`."""
@@ -71,12 +85,24 @@ class LocalPod:
             return "ready" if states == {"running"} else "impaired"
         return "stopped" if states <= {"stopped", "stopping"} else "restarting" if "waiting" in states else "starting"
 
+    def last_words(self) -> str:
+        """Why it does not take calls: what its router said at its end, or which other process ends; empty if it does, or none ended."""
+        ended = [child for child in self.children if child.restarts]
+        if self.ready or not ended:
+            return ""
+        if ended[-1] is self.children[-1]:
+            with suppress(OSError):
+                return self.setup.termination.read_text(encoding="utf-8", errors="replace").strip()[:_LONGEST_WORDS]
+        process = ended[0].described()
+        return f"{process['name']} ended, {process['lastExit']}, and was started {process['restarts']} times again (log: {process['log']})"
+
     def described(self) -> dict[str, Any]:
         """For `mesh status`: where to find it."""
         numbers = self.setup.ports
         return {
             "name": self.name,
             "state": self.state(),
+            "runtime": self.runtime,
             "grpc": f"{HOST}:{numbers.grpc}",
             "rest": f"http://{HOST}:{numbers.rest}",
             "peer": f"{HOST}:{numbers.peer}",
@@ -130,14 +156,19 @@ class AnyRouter:
 
 
 async def ask_each(pods: Sequence[LocalPod], path: str, params: dict[str, str]) -> dict[str, Any]:
-    """What every pod that takes calls tells at `/mesh/v1/<path>`, by pod; those that tell nothing, or not soon, are left out."""
+    """What every pod that takes calls tells at `/mesh/v1/<path>`, by pod; those that tell nothing, or not soon, are left out.
+
+    Pods that did not take calls when they were last looked at are looked at again: what is told of them is true now.
+    Those that come while the others are asked are not; one that is taken away then tells nothing.
+    """
+    asked = tuple(pods)
 
     async def one(pod: LocalPod) -> Any:
         with suppress(MeshError, TimeoutError):
             async with asyncio.timeout(_SHORT):
-                return await pod.router.details(path, params)
+                await pod.look()
+                return await pod.router.details(path, params) if pod.ready else None
         return None
 
-    asked = [pod for pod in pods if pod.ready]
     answers = await asyncio.gather(*map(one, asked))
     return {pod.name: answer for pod, answer in zip(asked, answers, strict=True) if answer is not None}

@@ -26,22 +26,30 @@ _TIMEOUT = 10.0
 
 
 class RouterClient:
-    """Calls of one router. Every method raises `PeerUnavailable` while it does not answer."""
+    """Calls of one router. Every method raises `PeerUnavailable` while it does not answer, and after `close`.
+
+    Whoever asks several pods can come to one that was taken away in the meantime.
+    """
 
     def __init__(self, grpc_port: int, probe_port: int) -> None:
         # Without keeping a subchannel pool of its own the channel would share back-off state with every other of this process.
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.enable_http_proxy", 0)]
         self._channel = grpc.aio.insecure_channel(f"{HOST}:{grpc_port}", options=options)
         self._mesh = rpc.ModelMeshStub(self._channel)
-        self._http = httpx.AsyncClient(base_url=f"http://{HOST}:{probe_port}", timeout=_TIMEOUT, trust_env=False)
+        # Nothing here is TLS: the authorities' certificates, which take tens of ms to read, are left alone.
+        self._http = httpx.AsyncClient(base_url=f"http://{HOST}:{probe_port}", timeout=_TIMEOUT, trust_env=False, verify=False)
+        self._closed = False
 
     async def close(self) -> None:
         """Ends the connections."""
+        self._closed = True
         await self._channel.close()
         await self._http.aclose()
 
     async def ready(self) -> bool:
         """Whether the router takes calls."""
+        if self._closed:
+            return False
         try:
             return (await self._http.get("/ready", timeout=2.0)).is_success
         except httpx.HTTPError:
@@ -53,6 +61,7 @@ class RouterClient:
         Raises:
             Unknown: the router has nothing of that name.
         """
+        self._refuse_if_closed()
         try:
             answer = await self._http.get(f"/mesh/v1/{path}", params=params)
         except httpx.HTTPError as error:
@@ -92,6 +101,7 @@ class RouterClient:
         return _seen(await self._call(self._mesh.getVModelStatus, pb.GetVModelStatusRequest(vModelId=alias)))
 
     async def _call(self, method: Any, request: Any, metadata: tuple[tuple[str, str], ...] = ()) -> Any:
+        self._refuse_if_closed()
         try:
             return await method(request, timeout=_TIMEOUT, metadata=metadata)
         except grpc.aio.AioRpcError as error:
@@ -102,6 +112,10 @@ class RouterClient:
                 raise
             # gRPC cancels calls of a channel that closes; nobody cancelled us.
             raise PeerUnavailable("the call of the router was cut off") from None
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise PeerUnavailable("the pod of this router was taken away")
 
 
 def _translated(error: grpc.aio.AioRpcError) -> MeshError:

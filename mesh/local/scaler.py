@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mesh.core.errors import MeshError
-from mesh.local.fleet import PATIENCE, READY_POLL, Fleet
+from mesh.local.fleet import Fleet
+from mesh.local.kits import Kit, Share, Wanted
 from mesh.local.pods import LocalPod, ask_each
 from mesh.local.processes import Say
-from mesh.manifests.runtimes import PodPlan
 
 Json = dict[str, Any]
 
@@ -22,59 +22,59 @@ AGAIN = 60.0
 
 
 class Scaler:
-    """Keeps the number of pods between `options.pods` and `options.most_pods`.
+    """Keeps the number of pods of each runtime within its share.
 
     Args:
-        plan: of a pod, at the moment.
+        wanted: the runtimes that are to have pods, at the moment.
     """
 
-    def __init__(self, fleet: Fleet, plan: Callable[[], PodPlan], say: Say) -> None:
-        self._fleet, self._plan, self._say = fleet, plan, say
-        self._least, self._most = fleet.options.pods, fleet.options.most
+    def __init__(self, fleet: Fleet, wanted: Callable[[], Mapping[str, Wanted]], say: Say) -> None:
+        self._fleet, self._wanted, self._say = fleet, wanted, say
 
     async def keep(self) -> None:
         """Follows until it is cancelled."""
         while True:
             await asyncio.sleep(PERIOD)
-            if all(one.ready for one in self._fleet.pods):
-                await self.follow()
+            following = {name: one for name, one in self._wanted().items() if one.kit and one.share.most > one.share.least}
+            if following and all(one.ready for one in self._fleet.pods):
+                await self.follow(following)
 
-    async def follow(self) -> None:
-        """Adds or ends a pod if the number that is wanted is another one, and waits until that is done."""
-        answer = next((one for one in await wanted(self._fleet.pods) if one["runtime"] == self._plan().name), None)
-        if answer is None:
-            return
-        there, target = len(self._fleet.pods), min(max(answer["wanted"], self._least), self._most)
-        if target > there:
-            await self._add(answer["reason"])
-        elif target < there:
-            await self._end(answer["reason"])
+    async def follow(self, following: Mapping[str, Wanted]) -> None:
+        """Adds or ends a pod of each runtime of which another number is wanted, and waits until that is done."""
+        for answer in await wanted(self._fleet.pods):
+            one = following.get(answer["runtime"])
+            if one is None or one.kit is None:
+                continue
+            there = sum(pod.runtime == answer["runtime"] for pod in self._fleet.pods)
+            target = min(max(answer["wanted"], one.share.least), one.share.most)
+            if target > there:
+                await self._add(one.kit, one.share, answer["reason"])
+            elif target < there:
+                await self._end(one.kit, one.share, answer["reason"])
 
-    async def _add(self, reason: str) -> None:
+    async def _add(self, kit: Kit, share: Share, reason: str) -> None:
         try:
-            added = await self._fleet.add(self._plan())
+            added = await self._fleet.add(kit)
         except (OSError, MeshError) as error:
             self._say("mesh", f"a pod more is wanted and cannot be started, which is tried again in {AGAIN:g} s: {error}")
             await asyncio.sleep(AGAIN)
             return
-        self._say("mesh", f"{added.name} is added, {self._count()}: {reason}")
-        for _ in range(int(PATIENCE / READY_POLL)):
-            if added.ready:
-                return
-            await asyncio.sleep(READY_POLL)
-        self._say("mesh", f"{added.name} does not take calls yet; its logs are in {added.setup.folder.logs}")
+        self._say("mesh", f"{added.name} is added, {self._count(kit, share)}: {reason}")
+        if not await self._fleet.until_ready(added):
+            self._say("mesh", f"{added.name} does not take calls yet; its logs are in {added.setup.folder.logs}")
 
-    async def _end(self, reason: str) -> None:
-        told = await ask_each(self._fleet.pods, "pod", {})
-        if len(told) < len(self._fleet.pods):
+    async def _end(self, kit: Kit, share: Share, reason: str) -> None:
+        told = await ask_each([one for one in self._fleet.pods if one.runtime == kit.plan.name], "pod", {})
+        if len(told) < sum(one.runtime == kit.plan.name for one in self._fleet.pods):
             return
         leaving = cheapest(told.values())
         self._say("mesh", f"{leaving['id']} hands over its {leaving['models']} models, which are least in memory, and ends: {reason}")
         await self._fleet.remove(leaving["id"])
-        self._say("mesh", f"{leaving['id']} has ended, {self._count()}")
+        self._say("mesh", f"{leaving['id']} has ended, {self._count(kit, share)}")
 
-    def _count(self) -> str:
-        return f"now {len(self._fleet.pods)} of {self._least} to {self._most} pods"
+    def _count(self, kit: Kit, share: Share) -> str:
+        there = sum(one.runtime == kit.plan.name for one in self._fleet.pods)
+        return f"now {there} of {share.least} to {share.most} pods"
 
 
 async def wanted(pods: Sequence[LocalPod]) -> list[Json]:

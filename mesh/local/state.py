@@ -15,9 +15,6 @@ from typing import IO, Any
 
 from mesh.core.errors import Conflict, Failed, Malformed, Unknown
 
-SERVER_MODELS = "_mlserver_models"
-"""Of a pod's models: those that its model server sees."""
-
 _SOCKET_PATH_LIMIT = 100
 """Unix sockets take paths of up to 107 bytes; a little less leaves room for a temporary name."""
 
@@ -60,6 +57,7 @@ class DataFolder:
     server: Path
     storage_config: Path
     registry: Path
+    images: Path
     lock: Path
     socket: Path
 
@@ -77,6 +75,7 @@ class DataFolder:
             server=root / "server",
             storage_config=root / "storage-config",
             registry=root / "registry.etcd",
+            images=root / "images.json",
             lock=root / "mesh.lock",
             socket=root / "control.sock",
         )
@@ -88,8 +87,7 @@ class DataFolder:
     def prepare(self) -> None:
         """Makes the folders. Failed if the file system refuses."""
         try:
-            inner = (self.models / SERVER_MODELS, self.server / "environments", self.server / "metrics")
-            for folder in (self.documents, self.logs, self.config, self.pvc, self.storage_config, *inner):
+            for folder in (self.documents, self.logs, self.config, self.pvc, self.storage_config, self.models, self.server):
                 folder.mkdir(parents=True, exist_ok=True)
             self.storage_config.chmod(0o700)
             self.documents.chmod(0o700)

@@ -13,20 +13,22 @@ from typing import Any
 from mesh.core.errors import Failed, Malformed
 from mesh.local import pod, ports, state, volumes
 from mesh.local.controller import Controller
+from mesh.local.crew import Crew
 from mesh.local.documents import Documents
-from mesh.local.fleet import READY_POLL, Fleet
+from mesh.local.fleet import READY_POLL, Fleet, weigh
+from mesh.local.images import Images
+from mesh.local.in_force import KINDS, InForce, kits_at_start, several
+from mesh.local.kits import Wanted
 from mesh.local.options import UpOptions
 from mesh.local.pods import AnyRouter, LocalPod
 from mesh.local.processes import Say
 from mesh.local.scaler import Scaler
 from mesh.local.state import Context, DataFolder
-from mesh.manifests import runtimes
 from mesh.manifests.bounds import passed_over
-from mesh.manifests.documents import AnyRuntime, ClusterServingRuntime, InferenceService, PersistentVolumeClaim, Predictor, Secret
-from mesh.manifests.documents import ServingRuntime as NamespacedRuntime
+from mesh.manifests.documents import AnyRuntime, InferenceService, PersistentVolumeClaim, Predictor, Secret
 from mesh.manifests.parsing import Applied
 from mesh.manifests.predictor import registration
-from mesh.manifests.runtimes import PodPlan
+from mesh.manifests.runtimes import labels, supports
 
 
 class Supervisor:
@@ -42,13 +44,14 @@ class Supervisor:
         self.started = time.time()
         self.ready = asyncio.Event()
         self.stopping = asyncio.Event()
-        self._replanned = asyncio.Event()
         self.fleet = Fleet(options, self.folder, self.storage_config, say, self._router_ended)
         self._served = False
+        self._offered: list[tuple[str, ...]] = []
         # Set by run, in this order: a port of its own is chosen only once the data folder is ours.
-        self.plan: PodPlan
+        self.runtimes: InForce
         self.router: AnyRouter
         self.controller: Controller
+        self.crew: Crew
 
     async def run(self, control: Callable[[Supervisor], Coroutine[Any, Any, None]]) -> None:
         """Until `stopping` is set or a signal asks for the end; everything that was started has ended when it answers.
@@ -72,7 +75,7 @@ class Supervisor:
                 self.say("mesh", f"another mesh stays the current one; name this one with --mesh {self.folder.root}")
             tasks = [
                 asyncio.create_task(work)
-                for work in (control(self), self.controller.run(), self._watch_ready(), self._keep_pods(), *self._following())
+                for work in (control(self), self.controller.run(), self._watch_ready(), self._keep_pods(), self._follow())
             ]
             ending = asyncio.create_task(self.stopping.wait())
             done, _ = await asyncio.wait([*tasks, ending], return_when=asyncio.FIRST_COMPLETED)
@@ -104,24 +107,26 @@ class Supervisor:
         batch = self.documents.with_what_was_scaled(batch)
         self.documents.check(batch)
         self._check_secrets(batch)
-        before = self._runtimes(())
-        after = self._runtimes(batch)
-        pod.local_plan(after)
+        self.runtimes.check(one for one in batch if isinstance(one.document, KINDS))
+        before = self.runtimes.all()
         results = []
         for applied in batch:
             old = self.documents.held.get((applied.document.kind, applied.document.name))
             change = self.documents.put(applied)
             note = self._act(applied, old)
             results.append({"kind": applied.document.kind, "name": applied.document.name, "change": change, "note": note})
-        if after != before:
-            self._use_runtimes(after)
+        if any(isinstance(one.document, KINDS) for one in batch):
+            self.use_runtimes(rules_changed=self.runtimes.all() != before)
+            for result, applied in zip(results, batch, strict=True):
+                result["note"] = self._note(applied) if isinstance(applied.document, KINDS) else result["note"]
         return results
 
     def delete(self, kind: str, name: str) -> str:
         """Forgets a document and undoes it; answers a note for the user. Unknown if there is none."""
-        runtime_kinds = (NamespacedRuntime.__name__, ClusterServingRuntime.__name__)
+        runtime_kinds = [one.__name__ for one in KINDS]
         if kind in runtime_kinds:
-            pod.local_plan(self._runtimes((), without=(kind, name)))
+            self.documents.get(kind, name)
+            self.runtimes.check((), without=(kind, name))
         document = self.documents.remove(kind, name).document
         if isinstance(document, InferenceService | Predictor):
             self.controller.unwant(registration(document).alias)
@@ -130,7 +135,8 @@ class Supervisor:
         elif isinstance(document, Secret) and name == volumes.STORAGE_SECRET:
             volumes.write_keys(self.storage_config, {}, volumes.storage_keys(document, name))
         elif kind in runtime_kinds:
-            self._use_runtimes(self._runtimes(()))
+            self.use_runtimes()
+            return "" if name in self.crew.wanted else "its pods hand over what they serve, and end"
         return ""
 
     def services(self) -> list[Applied]:
@@ -139,7 +145,19 @@ class Supervisor:
 
     def runtimes_in_force(self) -> dict[str, AnyRuntime]:
         """Those of the user and the built-in ones."""
-        return self._runtimes(())
+        return self.runtimes.all()
+
+    def use_runtimes(self, *, rules_changed: bool = True) -> None:
+        """Acts on other documents of runtimes or other images. Failed if the file system refuses."""
+        try:
+            if rules_changed:
+                self._write_rules()
+        except OSError as error:
+            raise Failed(f"the routers' rules cannot be written to {self.folder.config}: {error.strerror}") from error
+        wanted = self.runtimes.wanted()
+        for warning in weigh(wanted.values()):
+            self.say("mesh", warning)
+        self.crew.want(wanted)
 
     def _check_secrets(self, batch: list[Applied]) -> None:
         for applied in batch:
@@ -163,18 +181,29 @@ class Supervisor:
                 return f"kept, but only a Secret named {volumes.STORAGE_SECRET} is used"
             before = volumes.storage_keys(old.document, old.origin) if old and isinstance(old.document, Secret) else {}
             volumes.write_keys(self.storage_config, volumes.storage_keys(document, applied.origin), before)
-        elif document.name == pod.RUNTIME:
-            return "the pod starts again with it if it differs"
-        else:
-            return f"kept; a local mesh runs {pod.RUNTIME} only, so services that need this runtime wait"
         return ""
 
-    def _runtimes(self, batch: list[Applied] | tuple[()], without: tuple[str, str] | None = None) -> dict[str, AnyRuntime]:
-        held = {key: applied for key, applied in self.documents.held.items() if key != without}
-        held |= {(applied.document.kind, applied.document.name): applied for applied in batch}
-        every = [*runtimes.built_in(), *held.values()]
-        kinds = (NamespacedRuntime, ClusterServingRuntime)
-        return runtimes.in_force([one.document for one in every if isinstance(one.document, kinds)])
+    def _note(self, applied: Applied) -> str:
+        """What a runtime's document means here; a line each."""
+        # One that is applied unchanged is not the one that is kept.
+        document = self.documents.get(applied.document.kind, applied.document.name).document
+        if not isinstance(document, KINDS):
+            return ""
+        if self.runtimes.all().get(document.name) is not document:
+            why = "disabled" if document.spec.disabled else "multiModel is not true" if not document.spec.multi_model else ""
+            return f"kept; {why or 'a ServingRuntime of the same name goes before it'}, so no pods are started for it"
+        one = self.crew.wanted[document.name]
+        if one.kit is None:
+            return f"kept, but no pods can be started: {one.missing}"
+        there = [pod_.kit for pod_ in self.pods if pod_.runtime == document.name]
+        pods = "1 pod" if one.share.least == 1 else f"{one.share.least} pods"
+        if not there:
+            told = [f"{pods} of it {'start' if one.share.least != 1 else 'starts'}"]
+        elif any(kit != one.kit for kit in there):
+            told = ["the pod starts again with it" if self.fleet.alone else "its pods are replaced one after another"]
+        else:
+            told = []
+        return "\n".join([*told, *filter(None, [one.warning]), *one.notes])
 
     # The pods
 
@@ -184,12 +213,15 @@ class Supervisor:
             raise Malformed(f"--storage-config {self.storage_config}: there is no such folder")
         volumes.map_claims(self.folder.pvc, self.options.claims)
         self.documents.read(self.say)
-        in_force = self._runtimes(())
-        self.plan = pod.local_plan(in_force)
-        self.fleet.lay_out()
-        pod.write_rules(self.folder, in_force)
+        self.runtimes = InForce(self.options, self.documents, Images(self.folder.images, self.options.images))
+        self.runtimes.check(())
+        wanted = self.runtimes.wanted()
+        self._lay_out(wanted)
+        self._write_rules()
         self.router = AnyRouter(self.pods)
-        self.controller = Controller(self.router, self.say)
+        self.controller = Controller(self.router, self.say, self._supported)
+        self.crew = Crew(self.fleet, self.say, lambda: not self.controller.pending(), self.controller.forget)
+        self.crew.want(wanted)
         for applied in self.documents.of("PersistentVolumeClaim"):
             volumes.make_claim(self.folder.pvc, applied.document.name)
         for applied in self.services():
@@ -197,34 +229,38 @@ class Supervisor:
             if isinstance(document, InferenceService | Predictor):
                 self.controller.want(registration(document, applied.origin))
 
+    def _lay_out(self, wanted: Mapping[str, Wanted]) -> None:
+        kits = kits_at_start(wanted)
+        if not kits:
+            environments = sorted({one.kit.environment.name for one in wanted.values() if one.kit})
+            raise Failed(f"no pod can be started: run `mesh environment make {' '.join(environments)}` first")
+        self.fleet.lay_out(kits, alone=not several(wanted))
+        for warning in weigh(wanted.values()):
+            self.say("mesh", warning)
+
+    def _write_rules(self) -> None:
+        """For the routers. Raises OSError."""
+        every = self.runtimes.all()
+        pod.write_rules(self.folder, every)
+        self._offered = [labels(name, document.spec) for name, document in every.items()]
+
+    def _supported(self, model_type: str) -> bool:
+        return any(supports(offered, model_type) for offered in self._offered)
+
     def _router_ended(self) -> None:
         self.ready.clear()
         # A registry in memory ends with its router; one in etcd does not.
-        if not self.pods[0].setup.kv_store:
+        if not self.fleet.kv_store:
             self.controller.forget()
 
-    def _use_runtimes(self, after: Mapping[str, AnyRuntime]) -> None:
-        try:
-            pod.write_rules(self.folder, after)
-        except OSError as error:
-            raise Failed(f"the routers' rules cannot be written to {self.folder.config}: {error.strerror}") from error
-        plan = pod.local_plan(after)
-        if plan != self.plan:
-            self.plan = plan
-            self._replanned.set()
-
     async def _keep_pods(self) -> None:
-        """Starts the registry and the pods, and the pods again after their plan changed."""
-        await self.fleet.start(self.plan)
-        while True:
-            await self._replanned.wait()
-            self._replanned.clear()
-            self.say("mesh", f"the runtime {self.plan.name} changed; {'the pods start' if len(self.pods) > 1 else 'the pod starts'} again")
-            await self.fleet.restart(self.plan, self._replanned.is_set)
+        """Starts the registry and the first pods, and keeps the pods those that are wanted."""
+        await self.fleet.start()
+        await self.crew.run()
 
-    def _following(self) -> list[Coroutine[Any, Any, None]]:
-        """What follows the number of pods that is wanted, if that is wished."""
-        return [Scaler(self.fleet, lambda: self.plan, self.say).keep()] if self.options.most_pods else []
+    async def _follow(self) -> None:
+        """Follows the numbers of pods that are wanted, where that is wished."""
+        await Scaler(self.fleet, lambda: self.crew.wanted, self.say).keep()
 
     async def _watch_ready(self) -> None:
         """Tells when all routers take calls and know every document, again after each end of one."""
@@ -265,11 +301,11 @@ class Supervisor:
             "startedAt": int(self.started * 1000),
             "grpc": f"{ports.HOST}:{self.options.grpc_port}",
             "rest": f"http://{ports.HOST}:{self.options.rest_port}",
-            "metrics": described[0]["metrics"],
-            "probe": described[0]["probe"],
-            "store": self.pods[0].setup.kv_store or "memory",
+            "metrics": described[0]["metrics"] if described else "",
+            "probe": described[0]["probe"] if described else "",
+            "store": self.fleet.kv_store or "memory",
             "pods": described,
-            "runtime": {"name": self.plan.name, "capacityBytes": self.plan.capacity},
+            "runtimes": self._runtimes_told(),
             "services": {
                 "total": len(services),
                 "ready": sum(one.ready for one in services),
@@ -279,5 +315,24 @@ class Supervisor:
             "processes": [child.described() for child in self.fleet.processes()],
             "claims": volumes.claims(self.folder.pvc),
             "storageConfig": str(self.storage_config),
-            "warnings": self.fleet.warnings,
+            "warnings": [*weigh(self.crew.wanted.values()), *self._whys()],
         }
+
+    def _runtimes_told(self) -> list[dict[str, Any]]:
+        of = [one.runtime for one in self.pods]
+        wanted = self.crew.wanted
+        return [
+            {
+                "name": name,
+                "pods": of.count(name),
+                "capacityBytes": one.kit.plan.capacity if one.kit else None,
+                "least": one.share.least,
+                "most": one.share.most,
+                "whyNot": self.crew.why_not(name),
+            }
+            for name, one in wanted.items()
+        ]
+
+    def _whys(self) -> list[str]:
+        told = [f"{name}: {why}" for name in self.crew.wanted if (why := self.crew.why_not(name))]
+        return told + [f"{name}: {one.warning}" for name, one in self.crew.wanted.items() if one.warning]

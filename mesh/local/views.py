@@ -1,4 +1,4 @@
-"""What the control socket answers: services, runtimes and pods as plain values."""
+"""What the control socket answers: services and pods as plain values."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from urllib.parse import quote
 from mesh.core.errors import Unavailable, Unknown
 from mesh.core.explaining.status import ModelState, ModelStatus, Standing, Word, standing
 from mesh.core.ids import AliasId
+from mesh.core.registry.reconciliation import Reason
 from mesh.core.routing.failed_loads import FailedLoads
 from mesh.core.scaling.bounds import bounds_to_json
 from mesh.core.units import Millis
-from mesh.local import pod, scaler
+from mesh.local import pod, runtime_views, scaler
 from mesh.local.controller import Service
 from mesh.local.documents import shown
 from mesh.local.pods import ask_each
 from mesh.local.supervisor import Supervisor
 from mesh.local.together import own_words, together
-from mesh.manifests import runtimes
 from mesh.manifests.parsing import Applied
 from mesh.manifests.status import Addresses, rfc3339, service_status
 
@@ -49,30 +49,9 @@ def service(supervisor: Supervisor, applied: Applied) -> dict[str, Any]:
         **_standing(known),
         "copies": {"total": condition.total_copies, "failed": condition.failed_copies},
         "bounds": bounds_to_json(known.wanted.bounds),
-        "message": _message(known, supervisor.controller.trouble),
+        "message": _with_hint(supervisor, known, _message(known, supervisor.controller.trouble)),
         "document": shown(applied, namespace, status),
     }
-
-
-def runtime_rows(supervisor: Supervisor) -> list[dict[str, Any]]:
-    """Every runtime in force, the built-in ones included."""
-    rows = []
-    for name, document in sorted(supervisor.runtimes_in_force().items()):
-        formats = [f"{one.name}:{one.version}" if one.version else one.name for one in document.spec.supported_model_formats]
-        mine = name == supervisor.plan.name
-        rows.append(
-            {
-                "name": name,
-                "kind": document.kind,
-                "formats": formats,
-                "labels": list(runtimes.labels(name, document.spec)),
-                "builtIn": (document.kind, name) not in supervisor.documents.held,
-                "pods": len(supervisor.pods) if mine else 0,
-                "capacityBytes": supervisor.plan.capacity if mine else None,
-                "document": document.model_dump(by_alias=True, exclude_unset=True, mode="json"),
-            }
-        )
-    return rows
 
 
 async def pod_rows(supervisor: Supervisor) -> list[dict[str, Any]]:
@@ -94,10 +73,9 @@ async def pod_rows(supervisor: Supervisor) -> list[dict[str, Any]]:
         rows.append(
             {
                 **one.described(),
-                "runtime": supervisor.plan.name,
                 "state": state,
                 "ready": one.ready,
-                "capacityBytes": supervisor.plan.capacity,
+                "capacityBytes": one.kit.plan.capacity,
                 "processes": [child.described() for child in one.children],
                 "router": figures,
             }
@@ -110,9 +88,8 @@ async def pod_rows(supervisor: Supervisor) -> list[dict[str, Any]]:
 
 async def wanted(supervisor: Supervisor) -> list[dict[str, Any]]:
     """How many pods each runtime wants, why, and between which bounds the mesh follows that; these are equal if it does not."""
-    options = supervisor.options
-    bounds = {"least": options.pods, "most": options.most}
-    return [{**one, **(bounds if one["runtime"] == supervisor.plan.name else {})} for one in await scaler.wanted(supervisor.pods)]
+    bounds = {name: {"least": one.share.least, "most": one.share.most} for name, one in supervisor.crew.wanted.items()}
+    return [{**one, **bounds.get(one["runtime"], {})} for one in await scaler.wanted(supervisor.pods)]
 
 
 async def model_page(supervisor: Supervisor, params: dict[str, str]) -> dict[str, Any]:
@@ -162,3 +139,11 @@ def _message(known: Service, trouble: str) -> str:
         return f"not written to the registry yet, which is tried until it succeeds: {trouble}"
     failure = known.condition().failure
     return failure.message if failure else ""
+
+
+def _with_hint(supervisor: Supervisor, known: Service, message: str) -> str:
+    """For a service that waits for a pod: which runtime would take its model, and what brings it here."""
+    failure = known.condition().failure
+    waits = failure is not None and message == failure.message and failure.reason is Reason.RUNTIME_UNHEALTHY
+    hint = runtime_views.hint(supervisor, known.wanted.type) if waits else ""
+    return f"{message}: {hint}" if hint else message

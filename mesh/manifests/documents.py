@@ -177,6 +177,7 @@ class EnvVar(Part):
 
     name: str
     value: str = ""
+    value_from: dict[str, Any] | None = None
 
 
 class Resources(Part):
@@ -186,11 +187,23 @@ class Resources(Part):
     limits: dict[str, str | int | float] = {}
 
 
+class ContainerPort(Part):
+    """A port that a container names; only its clashes with the mesh's own are of interest."""
+
+    name: str = ""
+    container_port: int = 0
+
+
 class Container(Part):
-    """A container of a runtime."""
+    """A container of a runtime; `command` and `args` are what an image's entry point and its arguments are replaced by."""
 
     name: str
     image: str = ""
+    command: tuple[str, ...] = Field(default=(), strict=False)
+    args: tuple[str, ...] = Field(default=(), strict=False)
+    ports: tuple[ContainerPort, ...] = Field(default=(), strict=False)
+    readiness_probe: dict[str, Any] | None = None
+    lifecycle: dict[str, Any] | None = None
     env: tuple[EnvVar, ...] = Field(default=(), strict=False)
     resources: Resources = Resources()
 
@@ -205,6 +218,18 @@ class BuiltInAdapter(Part):
     env: tuple[EnvVar, ...] = Field(default=(), strict=False)
 
 
+class StorageHelper(Part):
+    """What fetches models in front of a runtime that has no built-in adapter."""
+
+    disabled: bool = False
+
+
+class Volume(Part):
+    """A volume of a pod; only its name is of interest."""
+
+    name: str
+
+
 class ServingRuntimeSpec(Part):
     """What a runtime serves and how it is run."""
 
@@ -217,6 +242,8 @@ class ServingRuntimeSpec(Part):
     replicas: int | None = Field(default=None, ge=0, le=65535)
     containers: tuple[Container, ...] = Field(default=(), strict=False)
     built_in_adapter: BuiltInAdapter | None = None
+    storage_helper: StorageHelper = StorageHelper()
+    volumes: tuple[Volume, ...] = Field(default=(), strict=False)
 
 
 class ServingRuntime(Document):

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from importlib import resources
 from typing import Any
 
 from mesh.core.errors import Malformed
-from mesh.manifests.documents import AnyRuntime, Container, ServingRuntime, ServingRuntimeSpec
+from mesh.manifests.documents import AnyRuntime, Container, EnvVar, ServingRuntime, ServingRuntimeSpec
 from mesh.manifests.parsing import Applied, parse
+from mesh.manifests.quantities import memory_request
 from mesh.manifests.reading import read_text
+from mesh.manifests.reserved import check_containers
 
-_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E)|[eE]([+-]?\d{1,3}))?\Z")
-_POWERS = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
-_RESERVED_CONTAINERS = ("mm", "rest-proxy", "puller")
+_ENDPOINT = re.compile(r"(port:[0-9]{1,5}|unix:(//)?/.+)\Z")
+_DEFAULT_ENDPOINT = "port:8085"
+"""Where ModelMesh looks for the management interface of a runtime whose document does not say."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,21 @@ class PodPlan:
     """How one pod of a runtime is run.
 
     Attributes:
+        server_type: of the built-in adapter; empty if the runtime has a `mmesh.ModelRuntime` server of its own.
         labels: what the pod offers, sorted; the router's MM_LABELS.
-        memory_request: bytes of the model server's container.
+        memory_request: bytes of the model server's container; 0 if a runtime without built-in adapter asks for none.
         memory_buffer: bytes of that which are not for models.
         load_timeout: milliseconds one load may take.
+        model_concurrency: calls that one copy takes at a time; 0 is any number.
         server_env: of the model server's container.
         adapter_env: what the document adds to the adapter's environment.
+        container: name of the container that is run.
+        image: of that container, and its command and arguments, empty for the image's own.
+        endpoint: management interface, `port:N` or `unix:PATH`.
+        data_endpoint: inference interface; empty means the same.
+        puller: a puller stands in front of a runtime without built-in adapter.
+        replicas: pods that the document asks for.
+        notes: what of the document is passed over.
     """
 
     name: str
@@ -44,11 +53,21 @@ class PodPlan:
     version: str = "v1"
     server_env: Mapping[str, str] = field(default_factory=dict)
     adapter_env: Mapping[str, str] = field(default_factory=dict)
+    model_concurrency: int = 0
+    container: str = ""
+    image: str = ""
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    endpoint: str = _DEFAULT_ENDPOINT
+    data_endpoint: str = ""
+    puller: bool = False
+    replicas: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
-    def capacity(self) -> int:
-        """Bytes for models."""
-        return self.memory_request - self.memory_buffer
+    def capacity(self) -> int | None:
+        """Bytes for models; None if only the runtime's own server knows."""
+        return self.memory_request - self.memory_buffer if self.server_type else None
 
 
 def built_in() -> list[Applied]:
@@ -96,7 +115,7 @@ def type_constraints(runtimes: Mapping[str, AnyRuntime], *, rest: bool = True) -
 
 
 def dataplane_config() -> dict[str, Any]:
-    """The router's MM_DATAPLANE_CONFIG: ModelMesh's, and the two methods of the v2 protocol that it left out."""
+    """The router's MM_DATAPLANE_CONFIG: ModelMesh's, and what it left out: two methods of the v2 protocol, and TorchServe's stream."""
     by_name = {"idExtractionPath": [1], "vModelId": True}
     service = "inference.GRPCInferenceService"
     return {
@@ -107,80 +126,103 @@ def dataplane_config() -> dict[str, Any]:
             f"{service}/ModelReady": by_name,
             "tensorflow.serving.PredictionService/Predict": {"idExtractionPath": [1, 1], "vModelId": True},
             "org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions": by_name,
+            "org.pytorch.serve.grpc.inference.InferenceAPIsService/StreamPredictions": by_name,
         },
         "allowOtherRpcs": True,
     }
+
+
+def supports(offered: Iterable[str], model_type: str) -> bool:
+    """Whether pods with these labels take a model of this type (`mt:onnx`, `mt:onnx:1|pv:grpc-v2`, `rt:name`)."""
+    return set(model_type.split("|")) <= set(offered)
 
 
 def pod_plan(document: AnyRuntime, *, rest: bool = True) -> PodPlan:
     """How a pod of this runtime is run.
 
     Raises:
-        Malformed: the document lacks an adapter, its container, or a memory request that is larger than the buffer, or takes a
-            reserved name.
+        Malformed: the document lacks its container, a built-in adapter's memory request is missing or not larger than the buffer, an
+            endpoint or a number cannot be read, or a name is taken that is reserved for the mesh.
     """
     name, spec, adapter = document.name, document.spec, document.spec.built_in_adapter
     place = f"{document.kind} {name}"
-    if adapter is None:
-        raise Malformed(f"{place}: spec.builtInAdapter is missing; it names the model server (serverType) that this mesh is to start")
-    _check_containers(place, spec)
-    container = next((one for one in spec.containers if one.name == adapter.server_type), None)
-    if container is None:
-        raise Malformed(f"{place}: spec.containers has none named {adapter.server_type!r}, which builtInAdapter.serverType asks for")
+    check_containers(place, spec)
+    container = _container(place, spec)
     request = memory_request(place, container)
-    if request <= adapter.mem_buffer_bytes:
+    buffer = adapter.mem_buffer_bytes if adapter else 0
+    if adapter and request is None:
+        raise Malformed(f"{place}: container {container.name}: resources.requests.memory is missing; it is what models may fill")
+    if adapter and (request or 0) <= buffer:
         raise Malformed(
             f"{place}: the memory request of {request} bytes leaves no room for models beside memBufferBytes "
-            f"{adapter.mem_buffer_bytes}; raise resources.requests.memory"
+            f"{buffer}; raise resources.requests.memory"
         )
     return PodPlan(
         name=name,
-        server_type=adapter.server_type,
+        server_type=adapter.server_type if adapter else "",
         labels=labels(name, spec, rest=rest),
-        memory_request=request,
-        memory_buffer=adapter.mem_buffer_bytes,
+        memory_request=request or 0,
+        memory_buffer=buffer,
         # Kubernetes hands an omitted time-out on as 0, with which nothing would ever load; the adapter's default is meant.
-        load_timeout=adapter.model_loading_timeout_millis or 30_000,
-        loading_concurrency=_concurrency(place, document),
+        load_timeout=(adapter.model_loading_timeout_millis if adapter else 0) or 30_000,
+        loading_concurrency=_number(place, document, "maxLoadingConcurrency", least=1, default=1),
         version=_version(container.image),
-        server_env={variable.name: variable.value for variable in container.env},
-        adapter_env={variable.name: variable.value for variable in adapter.env},
+        server_env={variable.name: variable.value for variable in container.env if variable.value_from is None},
+        adapter_env={one.name: one.value for one in adapter.env if one.value_from is None} if adapter else {},
+        model_concurrency=_number(place, document, "perModelConcurrencyLimit", least=0, default=0),
+        container=container.name,
+        image=container.image,
+        command=container.command,
+        args=container.args,
+        endpoint=_endpoint(place, "grpcEndpoint", spec.grpc_endpoint) or _DEFAULT_ENDPOINT,
+        data_endpoint=_endpoint(place, "grpcDataEndpoint", spec.grpc_data_endpoint),
+        puller=adapter is None and not spec.storage_helper.disabled,
+        replicas=spec.replicas,
+        notes=tuple(_notes(spec, container)),
     )
 
 
-def memory_request(place: str, container: Container) -> int:
-    """Bytes of `resources.requests.memory`; the limit stands in for a missing request, as in Kubernetes. Malformed if neither is there."""
-    resources_ = container.resources
-    for field_name, given in (("requests", resources_.requests), ("limits", resources_.limits)):
-        if "memory" in given:
-            return parse_quantity(given["memory"], f"{place}: container {container.name}: resources.{field_name}.memory")
-    raise Malformed(f"{place}: container {container.name}: resources.requests.memory is missing; it is what models may fill")
+def _container(place: str, spec: ServingRuntimeSpec) -> Container:
+    """The one that is the model server: named for the adapter's server type, or the first."""
+    if spec.built_in_adapter is None:
+        if not spec.containers:
+            raise Malformed(
+                f"{place}: spec.containers is empty; it needs the container of the model server (and spec.builtInAdapter, unless "
+                "that implements mmesh.ModelRuntime itself)"
+            )
+        return spec.containers[0]
+    wanted = spec.built_in_adapter.server_type
+    # Of several with one name the last counts, as in ModelMesh.
+    container = next((one for one in reversed(spec.containers) if one.name == wanted), None)
+    if container is None:
+        raise Malformed(f"{place}: spec.containers has none named {wanted!r}, which builtInAdapter.serverType asks for")
+    return container
 
 
-def parse_quantity(value: str | int | float, place: str) -> int:
-    """A Kubernetes quantity in whole units, rounded up: `1Gi` is 1073741824, `500m` is 1. Malformed if it is none."""
-    match = _QUANTITY.match(str(value))
-    if not match:
-        raise Malformed(f"{place}: {value!r} is not a quantity such as 512Mi or 1Gi")
-    number, suffix, exponent = match.groups()
-    amount = Fraction(number)
-    if suffix in _BINARY:
-        amount *= 2 ** _BINARY[suffix]
-    else:
-        amount *= Fraction(10) ** (_POWERS[suffix] if suffix else int(exponent or 0))
-    return math.ceil(amount)
+def _notes(spec: ServingRuntimeSpec, container: Container) -> Iterable[str]:
+    others = sorted({one.name for one in spec.containers if one.name != container.name})
+    if others:
+        yield f"of its containers only {container.name} is run, not {', '.join(others)}"
+    variables: tuple[EnvVar, ...] = (*container.env, *(spec.built_in_adapter.env if spec.built_in_adapter else ()))
+    unread = sorted({one.name for one in variables if one.value_from is not None})
+    if unread:
+        yield f"env {', '.join(unread)}: valueFrom cannot be read here, so it is not set"
+    counted = Counter(one.name for one in container.env)
+    twice = sorted(name for name, count in counted.items() if count > 1)
+    if twice:
+        yield f"env {', '.join(twice)} stands there more than once; the last one counts"
 
 
-def _check_containers(place: str, spec: ServingRuntimeSpec) -> None:
-    for container in spec.containers:
-        if container.name in _RESERVED_CONTAINERS or container.name.startswith("mm-"):
-            raise Malformed(f"{place}: the container name {container.name!r} is reserved for the mesh; choose another")
+def _endpoint(place: str, field_name: str, text: str | None) -> str:
+    if text and not (_ENDPOINT.match(text) and (not text.startswith("port:") or 0 < int(text[5:]) < 65536)):
+        raise Malformed(f"{place}: spec.{field_name} must be port:N or unix:/PATH, not {text!r}")
+    return text or ""
 
 
-def _concurrency(place: str, document: AnyRuntime) -> int:
-    text = document.metadata.annotations.get("maxLoadingConcurrency", "1")
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise Malformed(f"{place}: the annotation maxLoadingConcurrency must be a whole number of at least 1, not {text!r}")
+def _number(place: str, document: AnyRuntime, annotation: str, *, least: int, default: int) -> int:
+    text = document.metadata.annotations.get(annotation, str(default))
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise Malformed(f"{place}: the annotation {annotation} must be a whole number of at least {least}, not {text!r}")
     return int(text)
 
 

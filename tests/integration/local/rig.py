@@ -10,15 +10,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from mesh.cli.client import Control
 from mesh.local import environments
 from mesh.local.state import DataFolder
 from tests.support import ports
+from tests.support.http import plain
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 BODY = EXAMPLES / "walkthrough" / "bodies" / "sklearn-mnist.infer.json"
 _LIMIT = 240.0
 """Seconds that a command gets; `mesh up` starts four processes one after the other, on machines that are slow at times."""
+
+
+def said_by(rest: str) -> list[str] | None:
+    """What the walkthrough's model says at this address; None if it does not answer."""
+    try:
+        answer = plain.post(f"{rest}/v2/models/sklearn-mnist/infer", content=BODY.read_bytes(), timeout=60)
+    except httpx.HTTPError:
+        return None
+    return list(answer.json()["outputs"][0]["contents"]["int64Contents"]) if answer.is_success else None
 
 
 @dataclass

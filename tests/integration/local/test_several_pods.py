@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import pytest
 
 from mesh.local import environments
 from mesh.protocols import model_mesh_pb2 as pb
 from mesh.protocols.model_mesh_pb2_grpc import ModelMeshStub
 from tests.integration.etcd.server import Etcd
-from tests.integration.local.rig import BODY, EXAMPLES, Shell
+from tests.integration.local.rig import EXAMPLES, Shell, said_by
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.mlserver, pytest.mark.timeout(400)]
@@ -51,15 +50,6 @@ def three(mlserver: Path, etcd: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def pods(shell: Shell) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in shell.ask("status")["pods"]}
-
-
-def said_by(rest: str) -> list[str] | None:
-    """What the walkthrough's model says at this address; None if it does not answer."""
-    try:
-        answer = httpx.post(f"{rest}/v2/models/sklearn-mnist/infer", content=BODY.read_bytes(), timeout=60, trust_env=False)
-    except httpx.HTTPError:
-        return None
-    return list(answer.json()["outputs"][0]["contents"]["int64Contents"]) if answer.is_success else None
 
 
 def where(shell: Shell) -> dict[str, str]:

@@ -27,7 +27,15 @@ def mesh(*arguments: str, typed: str | None = None) -> Result:
 def test_without_a_mesh_every_command_says_how_to_start_one(tmp_path: Path) -> None:
     body = tmp_path / "body.json"
     body.write_text("{}")
-    for arguments in (["status"], ["get", "isvc"], ["describe", "isvc", "a"], ["delete", "isvc", "a"], ["infer", "a", "-f", str(body)]):
+    for arguments in (
+        ["status"],
+        ["get", "isvc"],
+        ["describe", "isvc", "a"],
+        ["delete", "isvc", "a"],
+        ["infer", "a", "-f", str(body)],
+        ["image", "list"],
+        ["image", "remove", "a"],
+    ):
         result = mesh(*arguments)
         assert (result.exit_code, "`mesh up` starts one" in result.stderr) == (1, True), arguments
     assert mesh("down").exit_code == 0
@@ -56,7 +64,17 @@ def test_without_a_mesh_every_command_says_how_to_start_one(tmp_path: Path) -> N
         (["up", "--store", "zookeeper:localhost:2181"], "ZooKeeper is not supported; move the registry to etcd"),
         (["up", "--store", "etcd:nowhere.json"], "there is no file nowhere.json"),
         (["get", "pods", "--pod", "pod-0"], "--pod is for models"),
-        (["get", "isvc", "--state", "ready"], "--state is for models and pods"),
+        (["get", "isvc", "--state", "ready"], "--state is for models, pods and runtimes"),
+        (["up", "--runtime", "mlserver=0"], "--runtime mlserver=0: a mesh has at least one pod"),
+        (["up", "--runtime", "mlserver,"], "it reads --runtime NAME[=N|=MIN..MAX]"),
+        (["up", "--runtime", "mlserver,mlserver"], "mlserver stands there twice"),
+        (["up", "--runtime", "nothing"], "--runtime nothing: there is no such runtime; there are mlserver-1.x, ovms-1.x"),
+        (["up", "--image", "ref"], "write REF=DIR"),
+        (["up", "--image", "ref=/no/such"], "image ref=/no/such: there is no such folder"),
+        (["up", "--image", "=/tmp"], "write REF=DIR"),
+        (["image", "set", "ref"], "write REF=DIR"),
+        (["image", "set", "ref="], "write REF=DIR"),
+        (["image", "set", "=/tmp"], "write REF=DIR"),
         (["get", "models", "--state", "lost"], "there is no such state of a model; there are NOT_FOUND"),
         (["scale", "a"], "it reads `mesh scale NAME` with at least one of --min"),
         (["scale", "a", "--min", "-1"], "--min"),

@@ -11,8 +11,8 @@ import pytest
 
 from mesh.core.errors import Failed, Malformed
 from mesh.local import store
-from mesh.local.__main__ import options_from, options_text
-from mesh.local.options import UpOptions
+from mesh.local.kits import Share
+from mesh.local.options import UpOptions, options_from, options_text
 from mesh.local.scaler import cheapest
 from mesh.local.state import DataFolder
 from mesh.local.store import OwnEtcd
@@ -44,7 +44,8 @@ class Prepared:
     def __call__(self, **options: Any) -> Supervisor:
         grpc, rest = ports.free(2)
         etcd = environment(self.folder / str(len(self.made)), "exit 1")
-        given = UpOptions(self.folder / "data", self.folder, grpc_port=grpc, rest_port=rest, etcd=etcd, **options)
+        made = {"mlserver": self.folder, "etcd": etcd}
+        given = UpOptions(self.folder / "data", made, grpc_port=grpc, rest_port=rest, **options)
         self.made.append(Supervisor(given, self.said))
         self.made[-1]._prepare()
         return self.made[-1]
@@ -59,7 +60,8 @@ async def prepared(tmp_path: Path) -> AsyncIterator[Prepared]:
 
 
 def router_environment(supervisor: Supervisor, number: int) -> dict[str, str]:
-    return dict(supervisor.pods[number].setup.commands(supervisor.plan)[-1].environment)
+    pod = supervisor.pods[number]
+    return dict(pod.setup.commands(pod.kit)[-1].environment)
 
 
 async def test_no_two_pods_share_a_port_a_folder_or_a_name_but_those_of_clients_and_all_share_the_registry(prepared: Prepared) -> None:
@@ -74,7 +76,7 @@ async def test_no_two_pods_share_a_port_a_folder_or_a_name_but_those_of_clients_
     clients = {(one["MESH_SHARED_GRPC_PORT"], one["MESH_SHARED_REST_PORT"]) for one in found}
     assert clients == {(str(mesh.options.grpc_port), str(mesh.options.rest_port))}
     assert {one["KV_STORE"] for one in found} == {f"etcd:{mesh.fleet.etcd.address}"}
-    commands = [command for pod in mesh.pods for command in pod.setup.commands(mesh.plan)]
+    commands = [command for pod in mesh.pods for command in pod.setup.commands(pod.kit)]
     assert len({command.name for command in commands}) == len({command.log for command in commands}) == 36
     assert len({one["MESH_SNAPSHOT_PATH"] for one in found}) == 12
     models = {pod.setup.folder.models for pod in mesh.pods}
@@ -82,15 +84,14 @@ async def test_no_two_pods_share_a_port_a_folder_or_a_name_but_those_of_clients_
     assert len(models) == 12
 
 
-async def test_a_single_pod_has_the_clients_ports_itself_and_a_registry_only_if_one_is_named(
-    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_single_pod_has_a_registry_only_if_one_is_named(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KV_STORE", "etcd:elsewhere")
     monkeypatch.setenv("MESH_SHARED_GRPC_PORT", "1")
     alone = prepared()
     found = router_environment(alone, 0)
-    assert found["MM_SVC_GRPC_PORT"] == str(alone.options.grpc_port)
-    assert not {"KV_STORE", "MESH_SHARED_GRPC_PORT", "MESH_SHARED_REST_PORT"} & set(found)
+    assert "KV_STORE" not in found
+    # It shares the clients' ports from the start, so that others may come.
+    assert found["MESH_SHARED_GRPC_PORT"] == str(alone.options.grpc_port)
     assert alone.fleet.etcd is None
     named = prepared(store="etcd:there:2379")
     assert router_environment(named, 0)["KV_STORE"] == "etcd:there:2379"
@@ -110,23 +111,22 @@ async def test_fewer_pods_than_before_leave_no_models_of_the_others(prepared: Pr
         (pod.setup.folder.models / "model").mkdir()
     (three.folder.models / "of-a-single-pod").mkdir()
     two = prepared(pods=2)
-    assert sorted(one.name for one in two.folder.models.iterdir()) == ["_mlserver_models", "pod-0", "pod-1"]
+    assert sorted(one.name for one in two.folder.models.iterdir()) == ["pod-0", "pod-1"]
     assert (two.folder.models / "pod-1" / "model").is_dir()
 
 
 async def test_pods_that_may_want_more_memory_than_there_is_are_told_with_what_to_do(prepared: Prepared) -> None:
     mesh = prepared(pods=2)
-    mesh.fleet.weigh(mesh.plan)
+    assert prepared.said == []
     (built_in,) = (one for one in runtimes.built_in() if one.document.name == "mlserver-1.x")
     value = json.loads(json.dumps(built_in.raw))
     value["spec"]["containers"][0]["resources"]["requests"]["memory"] = "64Ti"
     (mesh.folder.documents / "clusterservingruntime").mkdir()
     (mesh.folder.documents / "clusterservingruntime" / "mlserver-1.x.json").write_text(json.dumps(value))
     large = prepared(pods=2)
-    large.fleet.weigh(large.plan)
-    assert large.fleet.warnings[0].startswith("2 pods that plan with 65536.0 GiB each may want 131072.0 GiB, and this machine has ")
+    assert large.status()["warnings"][0].startswith("2 pods that plan with 65536.0 GiB each may want 131072.0 GiB, and this machine has ")
     assert "(--pods)" in large.status()["warnings"][0]
-    assert prepared.said[-1] == f"mesh: {large.fleet.warnings[0]}"
+    assert prepared.said[-1] == f"mesh: {large.status()['warnings'][0]}"
 
 
 async def test_an_etcd_that_cannot_run_is_given_up_with_its_last_words(tmp_path: Path) -> None:
@@ -157,8 +157,21 @@ def test_a_store_is_named_as_an_address_or_a_file_wherever_the_routers_run(tmp_p
 
 def test_what_up_was_told_reaches_the_detached_process(tmp_path: Path) -> None:
     for options in (
-        UpOptions(tmp_path, tmp_path / "env"),
-        UpOptions(tmp_path, tmp_path / "env", {"a": tmp_path}, tmp_path, "other", 1, 2, 3, "etcd:x:1", tmp_path / "etcd", 5),
+        UpOptions(tmp_path),
+        UpOptions(
+            tmp_path,
+            {"a": tmp_path},
+            {"a": tmp_path},
+            tmp_path,
+            "other",
+            1,
+            2,
+            3,
+            "etcd:x:1",
+            5,
+            {"a": Share(1, 2), "b": None},
+            {"i": tmp_path},
+        ),
     ):
         assert options_from(options_text(options)) == options
 
@@ -174,15 +187,16 @@ async def test_one_pod_that_may_become_several_shares_from_the_start(prepared: P
 
 async def test_a_pod_that_comes_again_has_its_old_place_and_ports(prepared: Prepared) -> None:
     mesh = prepared(pods=2, most_pods=4)
+    kit = mesh.pods[0].kit
     await mesh.fleet.remove("pod-0")
     assert [pod.name for pod in mesh.pods] == ["pod-1"]
     try:
         for name in ("pod-0", "pod-2"):
-            assert (await mesh.fleet.add(mesh.plan)).name == name
+            assert (await mesh.fleet.add(kit)).name == name
         assert [pod.name for pod in mesh.pods] == ["pod-0", "pod-1", "pod-2"]
         ports_of = {pod.name: pod.setup.ports for pod in mesh.pods}
         await mesh.fleet.remove("pod-0")
-        assert (await mesh.fleet.add(mesh.plan)).setup.ports == ports_of["pod-0"]
+        assert (await mesh.fleet.add(kit)).setup.ports == ports_of["pod-0"]
     finally:
         await mesh.fleet.stop()
 

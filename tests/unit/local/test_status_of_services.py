@@ -7,9 +7,9 @@ import pytest
 from mesh.cli import output
 from mesh.core.explaining.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus
 from mesh.core.ids import AliasId, ModelId, PodId
-from mesh.core.registry.reconciliation import Registration
+from mesh.core.registry.reconciliation import DropAlias, PointAlias, Registration
 from mesh.core.units import Millis
-from mesh.local.controller import Service
+from mesh.local.controller import Controller, Service
 from mesh.local.views import _message, _standing
 
 A = PodId("a")
@@ -51,3 +51,37 @@ def test_what_the_registry_does_not_have_yet_says_why() -> None:
     assert _message(Service(wanted, applied=True), "etcd does not answer") == told
     assert _message(Service(wanted, applied=True), "") == ""
     assert _message(Service(wanted, applied=False), "etcd does not answer") == "", "it was registered before"
+
+
+class SaysNoRuntime:
+    """A router that has not read the rules of runtimes again."""
+
+    def __init__(self) -> None:
+        text = "There are no running instances that meet the label requirements of type mt:mine: [_no_runtime]"
+        status = ModelStatus(ModelState.LOADING_FAILED, (text,))
+        self.seen = AliasStatus(AliasState.DEFINED, ModelId("m"), ModelId("m"), "owner", status)
+
+    async def set_alias(self, order: PointAlias, *, retry: bool) -> AliasStatus:
+        return self.seen
+
+    async def delete_alias(self, order: DropAlias) -> None: ...
+
+    async def alias(self, alias: AliasId) -> AliasStatus:
+        return self.seen
+
+
+@pytest.mark.parametrize(
+    ("supported", "state", "message"),
+    [
+        (True, "Loading", "Waiting for supporting runtime Pod to become available"),
+        (False, "FailedToLoad", "No ServingRuntime supports specified model type and/or protocol"),
+    ],
+)
+async def test_a_router_that_does_not_know_a_runtime_yet_is_not_believed(supported: bool, state: str, message: str) -> None:
+    controller = Controller(SaysNoRuntime(), lambda _who, _what: None, lambda kind: supported and kind == "mt:mine")
+    controller.want(Registration(AliasId("s"), "owner", ModelId("m"), "mt:mine", "path", "key"))
+    await controller._round()
+    (service,) = controller.services.values()
+    condition = service.condition()
+    assert condition.failure
+    assert (condition.active.value, condition.failure.message) == (state, message)

@@ -105,7 +105,7 @@ async def test_copies_of_a_router_of_another_kind_are_called_so_for_it_does_not_
 async def control(door: int, tmp_path: Path) -> AsyncIterator[Control]:
     """The command's side of the socket of a mesh whose only pod tells its state on that port."""
     grpc, rest = ports.free(2)
-    supervisor = Supervisor(UpOptions(tmp_path, tmp_path, grpc_port=grpc, rest_port=rest), lambda _who, _what: None)
+    supervisor = Supervisor(UpOptions(tmp_path, {"mlserver": tmp_path}, grpc_port=grpc, rest_port=rest), lambda _who, _what: None)
     supervisor._prepare()
     (pod,) = supervisor.pods
     await pod.router.close()
