@@ -19,6 +19,7 @@ from mesh.core.errors import DeadlineExceeded, MeshError
 from mesh.doors import facts
 from mesh.doors.grpc.peer import PeerDoor
 from mesh.doors.grpc.server import GrpcDoor
+from mesh.doors.lane import LaneDoor, why_off
 from mesh.doors.metrics import metrics_door
 from mesh.doors.probes import Prestop, probes
 from mesh.doors.rest.app import create_app
@@ -150,6 +151,7 @@ class Router:
         self._pod: LivingPod | None = None
         self._readiness: Readiness | None = None
         self._doing = ""
+        self._lane: LaneDoor | None = None
 
     async def start(self) -> None:
         """Returns when calls are taken.
@@ -217,33 +219,72 @@ class Router:
     async def _join(self, pod: LivingPod) -> None:
         """The door for other pods first: from the moment that the pod's record is written, they may call."""
         settings, membership, me = self._settings, pod.membership, pod.conductor.pod.id
+        lane = self._lane = self._express(pod)
+        behind = lane.peer_socket if lane is not None else ""
         door = PeerDoor(
             *(settings, pod.serving, pod.loads),
             me=me,
             started=membership.identity.start_time,
             load=lambda: pod.conductor.pod.load(pod.conductor.now()),
+            behind=behind,
         )
         await self._open("peer", door.start, lambda: door.stop(self._grace()))
+        if lane is not None:
+            self._ports["peer"] = await lane.start_peers()
         await membership.check_identity(pod.peers.greet)
         await membership.join(f"{_host(settings.pod_address)}:{self._ports['peer']}")
 
     async def _open_to_clients(self, pod: LivingPod, readiness: Readiness) -> None:
         settings, tls = self._settings, TlsFiles.of(self._settings)
-        app = create_app(pod.serving, pod.management, version=__version__, max_message=settings.max_message)
-        rest = RestServer(app, host=settings.bind, port=settings.rest_port, shared=settings.shared_rest_port, tls=tls)
+        lane = self._lane
+        app = create_app(
+            pod.serving, pod.management, version=__version__, max_message=settings.max_message, lane_key=lane.key if lane else ""
+        )
+        rest = RestServer(
+            app,
+            host=settings.bind,
+            port=settings.rest_port,
+            shared=None if lane else settings.shared_rest_port,
+            tls=tls,
+            behind=lane.rest_socket if lane else None,
+        )
         await self._open("rest", rest.start, lambda: rest.stop(self._grace()))
-        door = GrpcDoor(settings, pod)
-        await self._open("grpc", door.start, lambda: door.stop(self._grace()))
+        door = await self._open_grpc(pod, lane)
         pod.management.accept(True)
         await door.serving(True)
         readiness.open()
-        self._started.push_async_callback(self._leave, pod, readiness, door)
+        self._started.push_async_callback(self._leave, pod, readiness, door, lane)
 
-    async def _leave(self, pod: LivingPod, readiness: Readiness, door: GrpcDoor) -> None:
+    def _express(self, pod: LivingPod) -> LaneDoor | None:
+        """The express lane, if it is wanted and can take the ports."""
+        if self._settings.lane != "auto":
+            return None
+        if reason := why_off(self._settings, pod):
+            log.warning("MESH_LANE is auto, but the express lane is off: %s", reason)
+            return None
+        lane = LaneDoor(self._settings, pod)
+        self._started.callback(lane.remove)
+        return lane
+
+    async def _open_grpc(self, pod: LivingPod, lane: LaneDoor | None) -> GrpcDoor:
+        """The gRPC door, and in front of it and of the REST door the express lane, if there is one."""
+        door = GrpcDoor(self._settings, pod, lane.socket if lane else "")
+        await self._open("grpc", door.start, lambda: door.stop(self._grace()))
+        if lane is not None:
+            await self._open("grpc", lane.start, lambda: lane.stop(self._grace()))
+            self._ports["rest"] = lane.rest_port
+            log.info("the express lane is on")
+        return door
+
+    async def _leave(self, pod: LivingPod, readiness: Readiness, door: GrpcDoor, lane: LaneDoor | None) -> None:
         """The first steps of a stop: others learn that nothing new is to come here, and take over the models; then clients learn it."""
         limit = self._settings.shutdown_timeout / 1000
         self._over = asyncio.get_running_loop().time() + limit
         drain = Drain(pod.conductor, pod.registry, pod.loads, pod.serving.travels)
+        if lane is not None and lane.publisher is not None:
+            # Handing models over needs to see which copies answer, so the last calls are Python's.
+            await lane.publisher.give_over("the pod leaves")
+            pod.catch_up()
         await pod.membership.leave()
         await drain.run(max(limit / 2, limit - LAST_STEPS))
         readiness.close()

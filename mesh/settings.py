@@ -9,21 +9,16 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mesh.core.errors import Malformed
 from mesh.settings_text import described, fault
+from mesh.settings_text import from_env as _env
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Millis = Annotated[int, Field(ge=0)]
 ClientAuth = Literal["NONE", "OPTIONAL", "REQUIRE"]
-
-
-def _env(*names: str, default: Any, meaning: str, unit: str = "") -> Any:
-    """A field read from the first of `names` that is set."""
-    extra: dict[str, Any] = {"unit": unit}
-    return Field(default, validation_alias=AliasChoices(*names), description=meaning, json_schema_extra=extra)
 
 
 class Settings(BaseSettings):
@@ -65,6 +60,7 @@ class Settings(BaseSettings):
         meaning="a further REST port, which several routers of one machine listen on together; unset means none",
     )
     peer_port: Port = _env("MESH_PEER_PORT", default=8080, meaning="calls between pods")
+    lane: Literal["auto", "off"] = _env("MESH_LANE", default="off", meaning="auto: the express lane (`make lane`) takes calls if it can")
     probe_port: Port | None = _env("MM_PROBE_PORT", default=8089, meaning="HTTP /ready and /live; NONE switches it off")
     prestop_port: Port = _env("MM_PRESTOP_WAIT_PORT", default=8090, meaning="HTTP /prestop, for the hooks of runtime containers")
     max_message: Annotated[int, Field(ge=1)] = _env(
@@ -135,6 +131,19 @@ class Settings(BaseSettings):
         "INTERNAL_SERVING_GRPC_SOCKET_PATH", default=None, meaning="Unix socket of the runtime's inference interface"
     )
     runtime_start_timeout: int = _env("MESH_RUNTIME_START_TIMEOUT", default=180, meaning="wait for the runtime to be ready", unit="s")
+
+    memory_interval: Millis = _env(
+        "MESH_RUNTIME_MEMORY_INTERVAL_MS",
+        default=10_000,
+        meaning="how often the memory that the model server really holds is looked at, if its adapter tells it; 0 is never",
+        unit="ms",
+    )
+    recycle_runtime: Annotated[str, Field(pattern=r"^([1-9][0-9]*%?)?$")] = _env(
+        "MESH_RECYCLE_RUNTIME",
+        default="",
+        meaning="a model server that leaks is ended and begins anew, with its models served meanwhile, when it holds more than this that "
+        "nothing uses: bytes, or a part of the capacity for models as 20%; unset means never",
+    )
 
     # Registry
     kv_store: str = _env(
@@ -367,6 +376,8 @@ class Settings(BaseSettings):
             raise ValueError("MM_TLS_CLIENT_AUTH needs MM_TLS_PRIVATE_KEY_PATH and MM_TLS_KEY_CERT_PATH")
         if self.kv_read_only and not self.kv_store:
             raise ValueError("KV_READ_ONLY needs KV_STORE: a registry in memory would stay empty")
+        if self.recycle_runtime and not self.memory_interval:
+            raise ValueError("MESH_RECYCLE_RUNTIME needs MESH_RUNTIME_MEMORY_INTERVAL_MS above 0: what is not measured is not recycled")
         if "/" in self.service_name:
             raise ValueError("MM_SERVICE_NAME must not contain '/'")
         return self

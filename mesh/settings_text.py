@@ -1,4 +1,4 @@
-"""Settings in words: for the reference page, the command, and messages about values that make no sense."""
+"""Settings in words: as they are declared, for the reference page, the command, and messages about values that make no sense."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import AliasChoices
+from pydantic import AliasChoices, Field
 from pydantic.fields import FieldInfo
+
+
+def from_env(*names: str, default: Any, meaning: str, unit: str = "") -> Any:
+    """A field read from the first of `names` that is set."""
+    extra: dict[str, Any] = {"unit": unit}
+    return Field(default, validation_alias=AliasChoices(*names), description=meaning, json_schema_extra=extra)
 
 
 def described(fields: Mapping[str, FieldInfo]) -> list[dict[str, Any]]:

@@ -1,13 +1,14 @@
-"""TLS of the doors: both take the same files, read once at start."""
+"""TLS of the doors: all take the same files. The Python doors read them once, at start; the express lane follows their changes."""
 
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
+from mesh.core.errors import Malformed
 from mesh.settings import ClientAuth, Settings
 from mesh.wire import pem
 
@@ -49,9 +50,53 @@ def grpc_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     pair = [(pem.private_key(files.key, files.passphrase), files.cert.read_bytes())]
     if files.client_auth == "NONE":
         return grpc.ssl_server_credentials(pair)
-    paths = files.trust or (Path(ssl.get_default_verify_paths().cafile or ""),)
-    trust = b"\n".join(path.read_bytes() for path in paths)
-    return grpc.ssl_server_credentials(pair, trust, files.client_auth == "REQUIRE")
+    return grpc.ssl_server_credentials(pair, _trusted(files), files.client_auth == "REQUIRE")
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What is in the files, as PEM.
+
+    Attributes:
+        key: decrypted.
+        chain: of the key.
+        clients: whether they show a certificate.
+        trust: to check it with; empty if they show none.
+    """
+
+    key: bytes = field(repr=False)
+    chain: bytes
+    clients: ClientAuth
+    trust: bytes
+
+
+def material(files: TlsFiles) -> Material:
+    """Reads the files.
+
+    Raises:
+        Malformed: as `context` does.
+    """
+    context(files)
+    trust = b"" if files.client_auth == "NONE" else _trusted(files)
+    return Material(pem.private_key(files.key, files.passphrase), files.cert.read_bytes(), files.client_auth, trust)
+
+
+def _trusted(files: TlsFiles) -> bytes:
+    """Certificates to check those of clients with, as PEM.
+
+    Raises:
+        Malformed: none are named, and the system has none.
+    """
+    if files.trust:
+        return b"\n".join(path.read_bytes() for path in files.trust)
+    system = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    system.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+    found = "".join(ssl.DER_cert_to_PEM_cert(certificate) for certificate in system.get_ca_certs(binary_form=True))
+    if not found:
+        raise Malformed(
+            "TLS: MM_TLS_CLIENT_AUTH is set, and the system has no certificates to check those of clients with; set MM_TLS_TRUST_CERT_PATH"
+        )
+    return found.encode()
 
 
 def context(files: TlsFiles) -> ssl.SSLContext:

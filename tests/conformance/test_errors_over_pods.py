@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 from grpc import StatusCode
 
 from mesh.protocols import peer_pb2
 from tests.support.client import Client, answer, example, refused, to
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, PodProcesses
 from tests.support.waiting import until
 
 HOLDER, OTHER = 1, 2
@@ -21,8 +22,21 @@ def client(three: Cluster) -> Client:
 
 @pytest.fixture
 def held(three: Cluster, model: str) -> str:
-    """A model that one pod holds, and that no other can."""
-    return three[HOLDER].client.loaded(model, kind=f"on-{HOLDER}")
+    """A model that one pod holds, and that no other can; all know that it serves."""
+    three[HOLDER].client.loaded(model, kind=f"on-{HOLDER}")
+
+    def ready(pod: PodProcesses) -> bool:
+        try:
+            known = pod.facts(f"models/{model}")
+        except httpx.HTTPStatusError as error:
+            # Of the registration a pod learns a moment later.
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise
+            return False
+        return [copy["state"] for copy in known["copies"]] == ["ready"]
+
+    until(lambda: all(map(ready, three.pods)), "every pod knows it")
+    return model
 
 
 # What the caller hears

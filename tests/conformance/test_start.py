@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.support import ports
-from tests.support.client import answer
+from tests.support.client import Client, answer
+from tests.support.http import plain
 from tests.support.mesh import RouterProcess, RuntimeProcess, a_mesh
 from tests.support.runtime_state import Behaviour
 from tests.support.waiting import until
@@ -113,6 +113,37 @@ def test_a_router_may_be_there_before_its_runtime(tmp_path: Path, model: str) ->
         runtime.stop()
 
 
+@pytest.mark.parametrize(
+    ("name", "program", "reason"),
+    [
+        (
+            "sitecustomize.py",
+            "import sys; sys.modules['mesh_lane'] = None",
+            "is not built; `make lane` builds it where cargo is",
+        ),
+        (
+            "mesh_lane.py",
+            "raise ImportError('made for another machine')",
+            "cannot be loaded (made for another machine)",
+        ),
+    ],
+    ids=["not-there", "unusable"],
+)
+def test_without_the_express_lane_that_is_wanted_a_router_serves_and_says_so(
+    lone: RuntimeProcess, tmp_path: Path, model: str, name: str, program: str, reason: str
+) -> None:
+    (tmp_path / name).write_text(program)
+    router = RouterProcess(tmp_path, {**lone.environment, "MESH_LANE": "auto", "PYTHONPATH": str(tmp_path)})
+    try:
+        (line,) = [line for line in router.process.output().splitlines() if "express lane" in line]
+        assert reason in line
+        with Client.insecure(router.address) as client:
+            client.register(model)
+            assert client.said(model) == answer(model)
+    finally:
+        router.stop()
+
+
 def test_the_probes_answer(lone: RuntimeProcess, tmp_path: Path) -> None:
     router = RouterProcess(tmp_path, lone.environment)
     try:
@@ -151,7 +182,7 @@ def test_a_pod_on_which_most_loads_fail_serves_on_but_is_not_ready(tmp_path: Pat
         assert mesh.router.probe("/live") == 200
         assert mesh.client.said("good") == answer("good")
         failed = "of the first 21 loads failed here"
-        assert failed in httpx.get(f"http://127.0.0.1:{mesh.router.ports['probe']}/ready", timeout=5).text
+        assert failed in plain.get(f"http://127.0.0.1:{mesh.router.ports['probe']}/ready", timeout=5).text
 
 
 def test_that_can_be_switched_off(tmp_path: Path) -> None:

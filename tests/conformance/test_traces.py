@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import pytest
 from grpc import StatusCode
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -16,6 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as Sent
 from tests.integration.etcd.server import Etcd
 from tests.support.client import Conversation, refused, to
 from tests.support.cluster import Cluster, a_cluster, chosen_places
+from tests.support.http import plain
 from tests.support.receiver import Receiver, receiving
 from tests.support.runtime_state import MIB, Behaviour
 from tests.support.waiting import until
@@ -170,7 +170,7 @@ def test_rest_takes_the_trace_of_its_caller(two: Cluster, receiver: Receiver, mo
     trace = "1bf7651916cd43dd8448eb211c80319c"
     document = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}]}
     headers = {"traceparent": f"00-{trace}-{PARENT}-01"}
-    httpx.post(f"{two[0].router.rest}/v2/models/{model}/infer", json=document, headers=headers, timeout=30).raise_for_status()
+    plain.post(f"{two[0].router.rest}/v2/models/{model}/infer", json=document, headers=headers, timeout=30).raise_for_status()
     found = of_model(receiver, model, "runtime")
     assert {span.trace for span in found.values()} == {trace}
 

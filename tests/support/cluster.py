@@ -10,9 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from tests.support.client import Client
+from tests.support.http import plain
 from tests.support.mesh import RouterProcess, RuntimeProcess
 from tests.support.runtime_state import Behaviour
 from tests.support.waiting import until
@@ -62,7 +61,7 @@ class PodProcesses:
 
     def facts(self, path: str = "pod") -> Any:
         """What the pod says of itself or the mesh (`/mesh/v1/…`)."""
-        return httpx.get(f"http://127.0.0.1:{self.router.ports['probe']}/mesh/v1/{path}", timeout=10).raise_for_status().json()
+        return plain.get(f"http://127.0.0.1:{self.router.ports['probe']}/mesh/v1/{path}", timeout=10).raise_for_status().json()
 
     def kill(self) -> None:
         """As when the machine is lost: router and model server at once."""

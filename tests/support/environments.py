@@ -1,11 +1,14 @@
 """Everything that tests have installed for them, made before any of them runs: `make environments` runs this module.
 
+With `--torch` it makes those with PyTorch, and no others: that is for `make test-torch`.
+
 Each is made once and then only looked at: a Python environment again when its list changed, Azurite when its version did. Tests ask with
-`made` and `azurite`, which install nothing, so no test's time limit has to hold an installation.
+`made`, `azurite` and `wheels`, which install nothing, so no test's time limit has to hold an installation.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -20,6 +23,8 @@ from typing import NamedTuple
 from mesh.core.errors import Failed
 from mesh.local import environments
 from mesh.local.environments import Step
+from mesh.local.servers.torchserve import find_java
+from tests.support import wheelhouse
 
 AZURITE = "3.37.0"
 """From npm: there is no Python distribution of it, as there is of every other server."""
@@ -33,15 +38,18 @@ _PAUSE = 5.0
 """Seconds between two lines of progress of one environment."""
 _LONGEST = ("mlserver", "storage", "clients")
 """Those that take longest to make, and so begin first."""
+_OPT_IN = ("torchserve", "llm", "smollm2")
+"""Those with PyTorch, half a gigabyte to fetch: no test of `make test` needs them."""
 _AT_A_TIME = 2
 """More only compete for the disk."""
 
 
 class NotMade(Exception):
-    """A test needs what `make environments` makes."""
+    """A test needs what `make environments` makes, or `make test-torch`."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} is not installed; run `make environments`, which is a part of `make test`")
+    def __init__(self, what: str, *, torch: bool = False) -> None:
+        command = "`make test-torch`, which makes it first" if torch else "`make environments`, which is a part of `make test`"
+        super().__init__(f"{what} is not installed; run {command}")
 
 
 class Azurite(NamedTuple):
@@ -59,7 +67,7 @@ def made(name: str) -> Path:
     """
     found = environments.find(name)
     if not found.made:
-        raise NotMade(f"the environment {name!r}")
+        raise NotMade(f"the environment {name!r}", torch=name in _OPT_IN)
     return found.path
 
 
@@ -73,6 +81,17 @@ def azurite() -> Azurite:
     if not found.script.exists():
         raise NotMade(f"Azurite {AZURITE}")
     return found
+
+
+def wheels() -> Path:
+    """The folder of all that the images' install steps fetch.
+
+    Raises:
+        NotMade: it is not there, or requirements in pyproject.toml changed since.
+    """
+    if not wheelhouse.folder().exists():
+        raise NotMade("what the images are made of")
+    return wheelhouse.folder()
 
 
 @dataclass
@@ -94,13 +113,22 @@ class Telling:
         print(f"environments: {self.name:<8} {time.monotonic() - self._begun:4.0f} s  {text}", flush=True)
 
 
-def main() -> int:
-    """Makes what is missing; 1 if something could not be made, after all else was."""
-    missing = [name for name in (*_LONGEST, *_others()) if not complete(name)]
-    if not missing:
+def main(*, torch: bool = False) -> int:
+    """Makes what is missing, of those with PyTorch or of the others; 1 if something could not be made, after all else was."""
+    if torch:
+        try:
+            find_java(os.environ)
+        except Failed as error:
+            print(f"environments: {error}", file=sys.stderr)
+            return 1
+    missing = [name for name in (_OPT_IN if torch else (*_LONGEST, *_others())) if not complete(name)]
+    unfetched = not torch and not wheelhouse.folder().exists()
+    if not missing and not unfetched:
         return 0
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
         jobs = [pool.submit(make, name) for name in missing]
+        if unfetched:
+            jobs.append(pool.submit(wheelhouse.make, Telling("wheels").say))
     failures = [failure for job in jobs if (failure := job.exception())]
     for failure in failures:
         print(f"environments: {failure}", file=sys.stderr)
@@ -108,7 +136,7 @@ def main() -> int:
 
 
 def _others() -> list[str]:
-    return [one.name for one in environments.known() if one.name not in _LONGEST]
+    return [one.name for one in environments.known() if one.name not in (*_LONGEST, *_OPT_IN)]
 
 
 def complete(name: str) -> bool:
@@ -170,4 +198,6 @@ def _run(name: str, command: list[str | Path], folder: Path, *first_on_path: Pat
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(prog="python -m tests.support.environments", description="Makes what tests have installed for them.")
+    parser.add_argument("--torch", action="store_true", help="those with PyTorch, and no others")
+    sys.exit(main(torch=parser.parse_args().torch))

@@ -14,11 +14,12 @@ from typing import Any
 import grpc
 import httpx
 
-from tests.support import ports
+from tests.support import lane, ports
 from tests.support.client import Client
+from tests.support.http import plain
 from tests.support.processes import Died, Server
 from tests.support.runtime_state import Behaviour
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 POD_NAME = "conformance-7f9c4d5b6-x2x9q"
 INSTANCE_ID = POD_NAME[-12:]
@@ -161,6 +162,7 @@ class RouterProcess:
             # Nor does a copy come or go because of how often a story calls; those of scaling have their own ticks.
             "MESH_RATE_INTERVAL_MS": str(24 * 60 * 60 * 1000),
             "LL_TERMINATION_MSG_PATH": str(self.termination_log),
+            **lane.variables(),
             **environment,
         }
         self.process = Server(["mesh.cli.app", "router"], folder / "router.log", {k: v for k, v in given.items() if v != "UNSET"})
@@ -172,9 +174,9 @@ class RouterProcess:
                 self.process.stop(2)
                 raise
 
-    def await_ready(self) -> None:
-        """Returns when the probe says ready."""
-        until(self._ready, "the router to be ready")
+    def await_ready(self, within: float = PATIENCE) -> None:
+        """Returns when the probe says ready; `within` in seconds, longer for a model server that is slow to start."""
+        until(self._ready, "the router to be ready", within=within)
 
     def _ready(self) -> bool:
         if self.process.returncode is not None:
@@ -199,13 +201,13 @@ class RouterProcess:
     def probe(self, path: str) -> int:
         """Status of an HTTP GET on the probe port; 0 if nobody listens."""
         try:
-            return httpx.get(f"http://127.0.0.1:{self.ports['probe']}{path}", timeout=5).status_code
+            return plain.get(f"http://127.0.0.1:{self.ports['probe']}{path}", timeout=5).status_code
         except httpx.TransportError:
             return 0
 
     def scrape(self, path: str = "/metrics") -> str:
         """The text of the metrics."""
-        answer = httpx.get(f"http://127.0.0.1:{self.ports['metrics']}{path}", timeout=5)
+        answer = plain.get(f"http://127.0.0.1:{self.ports['metrics']}{path}", timeout=5)
         answer.raise_for_status()
         return answer.text
 

@@ -15,6 +15,8 @@ def test_what_is_not_made_is_not_made_by_a_test(monkeypatch: pytest.MonkeyPatch,
         environments.made("etcd")
     with pytest.raises(environments.NotMade, match="'storage' is not installed"):
         environments.azurite()
+    with pytest.raises(environments.NotMade, match="'torchserve' is not installed; run `make test-torch`"):
+        environments.made("torchserve")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -37,6 +37,13 @@ _INSTEAD = {
 """What is refused, and what to use instead."""
 
 
+ANSWERED = frozenset(
+    f"{SERVICE}/{name}"
+    for name in ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "RepositoryIndex", "RepositoryModelLoad", *_INSTEAD)
+)
+"""Methods that `InferenceService` answers."""
+
+
 class InferenceService(grpc.GenericRpcHandler):
     """Answers for the mesh; every method that concerns a model's runtime goes to the proxy."""
 

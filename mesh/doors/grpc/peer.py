@@ -14,12 +14,13 @@ from mesh.core.errors import Malformed, MeshError, NotHere, Unsupported
 from mesh.core.ids import PodId
 from mesh.core.routing.hops import Hop, Load
 from mesh.core.units import Millis
-from mesh.doors.grpc.proxy import Proxy, call_of
+from mesh.doors.grpc.proxy import Proxy, call_of, call_of_lane
 from mesh.doors.grpc.status import Context, Farewell, abort, unary
 from mesh.doors.ports import Serving
 from mesh.pod.peer_lines import SERVICE
 from mesh.protocols import peer_pb2 as pb
 from mesh.settings import Settings
+from mesh.wire import attempts
 from mesh.wire.call import Call, Metadata, Target
 from mesh.wire.hops import error_trailers, hop_of, load_trailers, pod_trailers, without_hop
 from mesh.wire.peer_channel import server_options
@@ -48,14 +49,23 @@ class PeerDoor:
         me: this pod; calls for another are refused.
         started: when this pod started.
         load: how busy it is now.
+        behind: where to listen in place of the port, which the express lane has; for it alone.
     """
 
     def __init__(
-        self, settings: Settings, serving: Serving, loader: Loader, *, me: PodId, started: Millis, load: Callable[[], Load]
+        self,
+        settings: Settings,
+        serving: Serving,
+        loader: Loader,
+        *,
+        me: PodId,
+        started: Millis,
+        load: Callable[[], Load],
+        behind: str = "",
     ) -> None:
-        self._settings, self._me, self._load = settings, me, load
+        self._settings, self._me, self._load, self._behind = settings, me, load, behind
         hello = pb.HelloResponse(pod=me, start_time=started, service=settings.service_name, version=__version__)
-        self._server = aio.server(options=server_options(settings.max_headers))
+        self._server = aio.server(options=server_options(settings.max_headers, attempts.LONGEST if behind else 0))
         self._server.add_generic_rpc_handlers(
             (_PeerService(loader, hello, self._read, self._farewell), Proxy(serving, self._read, self._farewell))
         )
@@ -66,8 +76,9 @@ class PeerDoor:
         Raises:
             Malformed: the port is taken, or a certificate is unusable.
         """
-        where = f"{self._settings.bind}:{self._settings.peer_port}"
-        tls = PeerTls.of(self._settings)
+        where = self._behind or f"{self._settings.bind}:{self._settings.peer_port}"
+        # Behind the lane it is the lane that speaks TLS.
+        tls = None if self._behind else PeerTls.of(self._settings)
         try:
             port = self._server.add_secure_port(where, tls.server_credentials()) if tls else self._server.add_insecure_port(where)
         except RuntimeError as error:
@@ -80,13 +91,14 @@ class PeerDoor:
         await self._server.stop(grace)
 
     def _read(self, method: str, context: Context) -> Call:
-        call = call_of(method, context)
+        # What a pod says of attempts is not believed: only the lane's own socket is asked for them.
+        call = call_of_lane(method, context) if self._behind else call_of(method, context)
         hop = hop_of(call.metadata)
         if hop is None:
             raise Malformed("this port is for calls between pods (MESH_PEER_PORT); clients call MM_SVC_GRPC_PORT or REST_PROXY_LISTEN_PORT")
         if hop.dest != self._me:
             raise NotHere(f"this is pod {self._me}, and the call is for pod {hop.dest}; do both have the same address (WKUBE_POD_IPADDR)?")
-        return Call(method, without_hop(call.metadata), Target(models=(hop.model,)), call.deadline, call.balanced, hop)
+        return Call(method, without_hop(call.metadata), Target(models=(hop.model,)), call.deadline, call.balanced, hop, call.attempt)
 
     def _farewell(self, error: Exception | None) -> Metadata:
         said = (*pod_trailers(self._me), *load_trailers(self._load()))

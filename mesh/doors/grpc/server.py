@@ -14,12 +14,16 @@ from grpc_reflection.v1alpha import reflection
 from mesh import __version__
 from mesh.core.errors import Malformed
 from mesh.doors.grpc import inference, management
-from mesh.doors.grpc.proxy import Proxy
+from mesh.doors.grpc.proxy import Proxy, call_of_lane
 from mesh.doors.tls import TlsFiles, grpc_credentials
 from mesh.pod.assemble import LivingPod
 from mesh.settings import Settings
+from mesh.wire import attempts
 
 log = logging.getLogger(__name__)
+
+HEADERS = 16 * 1024
+"""Bytes of a call's headers that gRPC takes at most unless it is told otherwise (`grpc.absolute_max_metadata_size`)."""
 
 
 class GrpcDoor:
@@ -28,16 +32,17 @@ class GrpcDoor:
     Args:
         settings: ports, limits, TLS.
         pod: who answers.
+        behind: where to listen in place of the ports, which the express lane has; plaintext, and for it alone.
     """
 
-    def __init__(self, settings: Settings, pod: LivingPod) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, pod: LivingPod, behind: str = "") -> None:
+        self._settings, self._behind = settings, behind
         self._health = health.aio.HealthServicer()
         self._handlers: Sequence[grpc.GenericRpcHandler] = (
             management.ModelMeshService(pod.management, pod.conductor.now),
             inference.InferenceService(pod.management, pod.management, pod.registry, __version__),
-            Proxy(pod.serving),
         )
+        self._serving = pod.serving
         self._servers: list[aio.Server] = []
 
     async def start(self) -> int:
@@ -47,20 +52,22 @@ class GrpcDoor:
             Malformed: a port is taken, or a certificate is unusable.
         """
         settings = self._settings
-        own = await self._listen(settings.grpc_port, "MM_SVC_GRPC_PORT", shared=False)
-        if settings.shared_grpc_port is not None:
+        own = await self._listen(settings.grpc_port, "MM_SVC_GRPC_PORT", shared=False, where=self._behind)
+        if settings.shared_grpc_port is not None and not self._behind:
             await self._listen(settings.shared_grpc_port, "MESH_SHARED_GRPC_PORT", shared=True)
         return own
 
-    async def _listen(self, port: int, variable: str, *, shared: bool) -> int:
+    async def _listen(self, port: int, variable: str, *, shared: bool, where: str = "") -> int:
         # gRPC reuses either all ports of a server or none: each way of binding has a server.
-        server = aio.server(options=_options(self._settings, shared=shared))
+        server = aio.server(options=_options(self._settings, shared=shared, behind=bool(where)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (inference.SERVICE, management.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-        server.add_generic_rpc_handlers(self._handlers)
-        where = f"{self._settings.bind}:{port}"
-        files = TlsFiles.of(self._settings)
+        # What a client says of attempts is not believed: only who comes in by the lane's own socket is asked for them.
+        server.add_generic_rpc_handlers((*self._handlers, Proxy(self._serving, call_of_lane if where else None)))
+        # The lane speaks TLS with the clients, and hands their calls over in plaintext.
+        files = None if where else TlsFiles.of(self._settings)
+        where = where or f"{self._settings.bind}:{port}"
         try:
             bound = server.add_secure_port(where, grpc_credentials(files)) if files else server.add_insecure_port(where)
         except RuntimeError as error:
@@ -83,18 +90,22 @@ class GrpcDoor:
         await asyncio.gather(*(server.stop(grace) for server in self._servers))
 
 
-def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
+def _options(settings: Settings, *, shared: bool, behind: bool) -> list[tuple[str, int]]:
     options = [
         ("grpc.max_receive_message_length", settings.max_message),
         ("grpc.max_send_message_length", -1),
         # With port reuse a second server would bind a taken port and share its clients without a word.
         ("grpc.so_reuseport", int(shared)),
     ]
-    if settings.max_headers > 0:
-        options.append(("grpc.max_metadata_size", settings.max_headers))
-        options.append(("grpc.absolute_max_metadata_size", settings.max_headers))
-    if settings.max_connection_age > 0:
+    most = settings.max_headers
+    if behind:
+        # The lane keeps clients to their limits, and tells what it tried beside their headers.
+        most = (most if most > 0 else HEADERS) + attempts.LONGEST
+    if most > 0:
+        options.append(("grpc.max_metadata_size", most))
+        options.append(("grpc.absolute_max_metadata_size", most))
+    if not behind and settings.max_connection_age > 0:
         options.append(("grpc.max_connection_age_ms", settings.max_connection_age * 1000))
-    if settings.max_connection_age_grace > 0:
+    if not behind and settings.max_connection_age_grace > 0:
         options.append(("grpc.max_connection_age_grace_ms", settings.max_connection_age_grace * 1000))
     return options

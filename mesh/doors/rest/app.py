@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import orjson
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mesh.core.errors import MeshError, Unsupported
@@ -53,7 +55,7 @@ UNSUPPORTED = {
 """Paths of the protocol's extensions that are not offered, and what to use instead."""
 
 
-def create_app(serving: Serving, directory: Directory, *, version: str, max_message: int) -> FastAPI:
+def create_app(serving: Serving, directory: Directory, *, version: str, max_message: int, lane_key: str = "") -> Starlette:
     """The REST door.
 
     Args:
@@ -61,26 +63,27 @@ def create_app(serving: Serving, directory: Directory, *, version: str, max_mess
         directory: answers what the mesh knows by itself.
         version: shown by `GET /v2`.
         max_message: the largest body taken, in bytes.
+        lane_key: as of `Inference`.
     """
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.add_middleware(Entrance)
-    app.add_exception_handler(MeshError, errors.of_mesh)
-    app.add_exception_handler(RuntimeStatus, errors.of_runtime)
-    app.add_exception_handler(HTTPException, errors.of_http)
-    # Plain routes: bodies are read by hand here, so FastAPI's injection of parameters would only cost time.
-    for path, text in UNSUPPORTED.items():
-        app.add_route(path, _refuse(text), methods=["GET", "POST"])
-    _add_server(app, directory, version)
-    inference, repository = Inference(serving, directory, max_message), Repository(directory)
-    app.add_route("/v2/repository/index", repository.index, methods=["GET", "POST"])
+    inference, repository = Inference(serving, directory, max_message, lane_key), Repository(directory)
+    routes = [Route(path, _refuse(text), methods=["GET", "POST"]) for path, text in UNSUPPORTED.items()]
+    routes += _of_the_server(directory, version)
+    routes.append(Route("/v2/repository/index", repository.index, methods=["GET", "POST"]))
     for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
-        app.add_route(path + "/infer", inference.infer, methods=["POST"])
-        app.add_route(path + "/ready", inference.ready, methods=["GET"])
-        app.add_route(path, inference.metadata, methods=["GET"])
+        routes.append(Route(path + "/infer", inference.infer, methods=["POST"]))
+        routes.append(Route(path + "/ready", inference.ready, methods=["GET"]))
+        routes.append(Route(path, inference.metadata, methods=["GET"]))
+    # Bodies are read by hand here and there is no schema to show: FastAPI would only cost time, most of it when it is imported.
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(Entrance)],
+        exception_handlers={MeshError: errors.of_mesh, RuntimeStatus: errors.of_runtime, HTTPException: errors.of_http},
+    )
+    app.router.redirect_slashes = False
     return app
 
 
-def _add_server(app: FastAPI, directory: Directory, version: str) -> None:
+def _of_the_server(directory: Directory, version: str) -> list[Route]:
     async def server(_: Request) -> Response:
         return _json({"name": SERVER_NAME, "version": version, "extensions": EXTENSIONS})
 
@@ -91,9 +94,11 @@ def _add_server(app: FastAPI, directory: Directory, version: str) -> None:
         answer = directory.ready()
         return _json({"ready": answer}, 200 if answer else 503)
 
-    app.add_route("/v2", server, methods=["GET"])
-    app.add_route("/v2/health/live", live, methods=["GET"])
-    app.add_route("/v2/health/ready", ready, methods=["GET"])
+    return [
+        Route("/v2", server, methods=["GET"]),
+        Route("/v2/health/live", live, methods=["GET"]),
+        Route("/v2/health/ready", ready, methods=["GET"]),
+    ]
 
 
 def _json(document: object, status: int = 200) -> Response:
@@ -105,6 +110,13 @@ def _refuse(text: str) -> Endpoint:
         raise Unsupported(f"{request.scope['path']}: {text}")
 
     return refuse
+
+
+def _caller(scope: Scope) -> str:
+    """Who calls, for the log."""
+    host, port = scope.get("client") or ("", 0)
+    subject = scope.get("extensions", {}).get("tls", {}).get("client_cert_name")
+    return f"{host}:{port}" if subject is None else f"{host}:{port} ({subject})"
 
 
 class Entrance:
@@ -133,6 +145,6 @@ class Entrance:
         try:
             await self._app(scope, receive, sending)
         except Exception as error:
-            answer = errors.of_bug(error)
+            answer = errors.of_bug(error, _caller(scope))
             if not started:
                 await answer(scope, receive, send)

@@ -80,10 +80,10 @@ def of_http(request: Request, error: Exception) -> Response:
     return answer(error.status_code, Code.UNKNOWN, str(error.detail))
 
 
-def of_bug(error: Exception) -> Response:
-    """Anything unexpected: the caller gets an id, the log gets the same id and the traceback."""
+def of_bug(error: Exception, caller: str) -> Response:
+    """Anything unexpected: the caller gets an id, the log gets the same id, who called, and the traceback."""
     number = uuid.uuid4().hex[:12]
-    log.error("bug %s in the REST door", number, exc_info=error)
+    log.error("bug %s in the REST door", number, exc_info=error, extra={"caller": caller})
     return of_mesh_error(Bug(f"unexpected error {number}; the router's log has the details under this id"))
 
 

@@ -16,6 +16,7 @@ from mesh.doors.ports import Directory, Serving
 from mesh.doors.rest import answers, binary, body_proto, body_v2, headers, metadata, reading
 from mesh.doors.rest.fields import Object
 from mesh.protocols.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelMetadataRequest
+from mesh.wire.attempts import believed
 from mesh.wire.call import Answer, Call, Target
 from mesh.wire.headers import balanced
 
@@ -29,12 +30,16 @@ RAW_KEYS = ("raw_input_contents", "rawInputContents")
 class Inference:
     """The routes under `/v2/models/NAME`.
 
+    Args:
+        lane_key: by which the express lane is known, which tells what it tried; empty if there is none.
+
     Attributes:
         max_message: the largest body taken, in bytes, packed or unpacked.
     """
 
-    def __init__(self, serving: Serving, directory: Directory, max_message: int) -> None:
+    def __init__(self, serving: Serving, directory: Directory, max_message: int, lane_key: str = "") -> None:
         self._serving = serving
+        self._lane_key = lane_key
         self._directory = directory
         self.max_message = max_message
 
@@ -69,10 +74,10 @@ class Inference:
         return Response(text, headers=extra | {binary.HEADER: str(length)}, media_type="application/octet-stream")
 
     async def _call(self, request: Request, name: str, method: str, payload: bytes) -> Answer:
-        inward = headers.inward(request.headers.raw)
+        inward, attempt = believed(headers.inward(request.headers.raw), self._lane_key)
         granted = headers.timeout(request.headers.get("grpc-timeout"))
         deadline = None if granted is None else asyncio.get_running_loop().time() + granted
-        call = Call(f"{SERVICE}/{method}", inward, Target(either=name), deadline, balanced(inward))
+        call = Call(f"{SERVICE}/{method}", inward, Target(either=name), deadline, balanced(inward), attempt=attempt)
         return await while_connected(request.receive, self._serving.unary(call, payload))
 
 

@@ -8,12 +8,14 @@ import errno
 import math
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mesh.core.errors import Conflict, Leaving, Malformed
 from mesh.doors.rest import errors
+from mesh.doors.rest.announced import AnnouncedProtocol
 from mesh.doors.tls import TlsFiles, context
 
 KEEP_ALIVE = 75
@@ -26,33 +28,40 @@ BACKLOG = 2048
 class RestServer:
     """One listener. `start` and `stop` are called once each, in the loop that serves."""
 
-    def __init__(self, app: ASGIApp, *, host: str, port: int, shared: int | None = None, tls: TlsFiles | None = None) -> None:
-        """Nothing is bound yet; port 0 means any free one, `shared` a further port on which other routers may listen too."""
+    def __init__(
+        self, app: ASGIApp, *, host: str, port: int, shared: int | None = None, tls: TlsFiles | None = None, behind: Path | None = None
+    ) -> None:
+        """Nothing is bound yet; port 0 means any free one, `shared` a further port on which other routers may listen too.
+
+        `behind` is a Unix socket on which to listen in place of `port`, which the express lane has.
+        """
         self._app = app
         self._host = host
         self._port = port
         self._shared = shared
         self._tls = tls
+        self._behind = behind
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._stopping = False
 
     async def start(self) -> int:
-        """Binds and serves; returns the port of its own.
+        """Binds and serves; returns the port of its own, 0 if it has none.
 
         Raises:
             Conflict: the port is taken.
             Malformed: the address or port cannot be bound, or a TLS file is wrong.
         """
         secured = context(self._tls) if self._tls else None
-        listener = listen(self._host, self._port)
-        listeners = [listener]
+        listener = listen(self._host, self._port) if self._behind is None else listen_behind(self._behind)
+        listeners = [listener] if self._behind is None else []
         if self._shared is not None:
             try:
                 listeners.append(listen(self._host, self._shared, "MESH_SHARED_REST_PORT", shared=True))
             except BaseException:
                 listener.close()
                 raise
+        behind = listener if self._behind is not None else None
         config = uvicorn.Config(
             self._call,
             http="httptools",
@@ -68,16 +77,16 @@ class RestServer:
             timeout_keep_alive=KEEP_ALIVE,
             ssl_context_factory=(lambda *_: secured) if secured else None,
         )
-        self._server = _Server(config)
+        self._server = _Server(config, behind)
         self._serving = asyncio.create_task(self._server.serve(sockets=listeners))
         started = asyncio.create_task(self._server.up.wait())
         await asyncio.wait((self._serving, started), return_when=asyncio.FIRST_COMPLETED)
         if not started.done():
             started.cancel()
-            for each in listeners:
+            for each in (listener, *listeners):
                 each.close()
             self._serving.result()
-        port: int = listener.getsockname()[1]
+        port: int = listener.getsockname()[1] if self._behind is None else 0
         return port
 
     async def stop(self, grace_s: float) -> None:
@@ -125,12 +134,21 @@ class RestServer:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
+    """`behind` is the express lane's way in, in plaintext whatever the other listeners speak."""
+
+    def __init__(self, config: uvicorn.Config, behind: socket.socket | None) -> None:
         super().__init__(config)
+        self._behind = behind
         self.up = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
+        if self._behind is not None:
+
+            def protocol() -> asyncio.Protocol:
+                return AnnouncedProtocol(self.config, self.server_state, self.lifespan.state)
+
+            self.servers.append(await asyncio.get_running_loop().create_server(protocol, sock=self._behind, backlog=BACKLOG))
         self.up.set()
 
     @contextlib.contextmanager
@@ -164,4 +182,13 @@ def listen(host: str, port: int, variable: str = "REST_PROXY_LISTEN_PORT", *, sh
         if error.errno == errno.EADDRINUSE:
             raise Conflict(f"REST: port {port} on {host} is taken; end what listens there or set {variable}") from None
         raise Malformed(f"REST: port {port} on {host} cannot be bound ({variable}): {error.strerror}") from None
+    return listener
+
+
+def listen_behind(path: Path) -> socket.socket:
+    """A listening Unix socket."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
     return listener

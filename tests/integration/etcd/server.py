@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -97,6 +99,11 @@ class Etcd:
         """The value of a key; empty if there is none."""
         return self.ctl("get", "--print-value-only", key).removesuffix("\n")
 
+    def below(self, prefix: str) -> dict[str, str]:
+        """All keys that begin so, and their values, of one moment."""
+        found = json.loads(self.ctl("get", "--prefix", prefix, "-w", "json")).get("kvs", [])
+        return {_decoded(one["key"]): _decoded(one["value"]) for one in found}
+
     def healthy(self) -> bool:
         assert self._process
         assert self._process.poll() is None, (self.folder / "etcd.log").read_text()[-3000:]
@@ -115,6 +122,10 @@ class Etcd:
     def _ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(self._binaries / "etcdctl"), f"--endpoints={self.scheme}://{self.address}", *self.client, *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=30, env={"ETCDCTL_API": "3"})
+
+
+def _decoded(text: str) -> str:
+    return base64.b64decode(text).decode()
 
 
 _TURNS = 10
@@ -163,12 +174,17 @@ class Way:
         await self._server.wait_closed()
 
     async def _take_no_more(self) -> None:
-        """Sends away also who was accepted in this moment, and is served some turns of the event loop later."""
-        self._server.close()
+        """Sends away also who was accepted in this moment, and is served some turns of the event loop later.
+
+        Python 3.11 forgets the socket of who was accepted before a server closes and is served after it, so the server closes last.
+        """
+        for listener in self._server.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
         self._open = False
         self.cut()
         for _ in range(_TURNS):
             await asyncio.sleep(0)
+        self._server.close()
 
     async def listen(self) -> None:
         """Listens again, on the same port."""

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import pytest
 
 from mesh.protocols import peer_pb2
 from tests.integration.etcd.server import Etcd
 from tests.integration.etcd.test_a_router_on_etcd import on
 from tests.support.client import Client
+from tests.support.http import plain
 from tests.support.mesh import RouterProcess, RuntimeProcess, a_mesh
 from tests.support.waiting import until
 
@@ -146,7 +146,7 @@ def test_a_new_pod_is_not_ready_while_another_leaves_and_never_waits_again(place
     place.put(f"instances/{OTHER_ID}", {"startTime": 1, "shutdown": True})
     router = place.router(ready=False)
     ports = router.ports
-    answer = httpx.get(f"http://127.0.0.1:{ports['probe']}/ready", timeout=5)
+    answer = plain.get(f"http://127.0.0.1:{ports['probe']}/ready", timeout=5)
     assert (answer.status_code, answer.text) == (503, f"not ready: other pods are leaving: {OTHER_ID}\n")
     place.etcd.ctl("del", place.key(OTHER_ID))
     router.await_ready()

@@ -18,6 +18,7 @@ from mesh.store.etcd import EtcdRegistry, open_etcd
 from tests.integration.etcd.server import Etcd, Way, settings
 from tests.support import ports
 from tests.support.certificates import Authority
+from tests.support.waiting import until_async
 from tests.unit.store.edits import Count, create
 from tests.unit.store.stores import eventually
 
@@ -229,4 +230,9 @@ async def test_plaintext_to_one_that_wants_tls(secured: Secured) -> None:
 
 
 async def test_tls_to_one_that_speaks_plaintext(etcd: Etcd) -> None:
-    assert "it does not speak TLS; use http://" in await fault(f"etcd:https://{etcd.address}")
+    async def told() -> str:
+        message = await fault(f"etcd:https://{etcd.address}")
+        # Where no handshake came to an end in time nobody knows why yet; whoever asks again learns it.
+        return "" if "Deadline Exceeded" in message else message
+
+    assert "it does not speak TLS; use http://" in await until_async(told, "the end of a handshake")

@@ -27,8 +27,8 @@ ALIAS = AliasId("alias")
 
 def stored(etcd: Etcd, service: str) -> dict[str, dict[str, object]]:
     """Models and aliases as etcd has them."""
-    listed = etcd.ctl("get", "--prefix", "--keys-only", f"/mm/{service}/").split()
-    return {key.rpartition("/")[2]: json.loads(etcd.get(key)) for key in listed if "/registry/" in key or "/vmodels/" in key}
+    found = etcd.below(f"/mm/{service}/")
+    return {key.rpartition("/")[2]: json.loads(text) for key, text in found.items() if "/registry/" in key or "/vmodels/" in key}
 
 
 def wipe(etcd: Etcd) -> None:

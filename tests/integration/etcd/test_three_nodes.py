@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.integration.etcd.changing import counted
 from tests.integration.etcd.conftest import Opener
 from tests.integration.etcd.nodes import leader, three_nodes
 from tests.integration.etcd.server import Etcd
+from tests.support.waiting import until_async
 from tests.unit.store.edits import Count, Witness, create
 from tests.unit.store.stores import eventually
 
@@ -63,5 +65,13 @@ async def test_the_leader_fails_under_load(nodes: list[Etcd], opener: Opener, fa
     for witness in witnesses:
         told = counted(witness, "a")
         assert told == list(range(told[0] or 0, len(told) + (told[0] or 0)))
-    await pods[0].publish(POD, InstanceRecord(count=1))
+
+    async def published() -> bool:
+        # A leader may still have to be found.
+        with suppress(StoreUnavailable):
+            await pods[0].publish(POD, InstanceRecord(count=1))
+            return True
+        return False
+
+    assert await until_async(published, "a record of its own to be written again")
     await eventually(lambda: all(pod.instances[POD].count == 1 for pod in pods))

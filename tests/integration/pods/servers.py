@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from mesh.manifests.runtimes import dataplane_config
 from tests.integration.mlserver_adapter.rig import BUFFER, Rig
 from tests.support.client import Client, Status
+from tests.support.http import plain
 from tests.support.mesh import RouterProcess
 from tests.support.waiting import until
 
@@ -66,7 +65,7 @@ class ServerPod:
 
     def facts(self, path: str = "pod") -> Any:
         """What the pod says of itself or the mesh (`/mesh/v1/…`)."""
-        return httpx.get(f"http://127.0.0.1:{self.router.ports['probe']}/mesh/v1/{path}", timeout=PATIENCE).raise_for_status().json()
+        return plain.get(f"http://127.0.0.1:{self.router.ports['probe']}/mesh/v1/{path}", timeout=PATIENCE).raise_for_status().json()
 
     def resident(self) -> set[str]:
         """Models that MLServer would serve, by its own index."""

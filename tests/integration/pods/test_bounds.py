@@ -133,7 +133,7 @@ def test_minimum_and_pin_hold_through_a_drain(mesh: Cluster) -> None:
 
 
 def emptied(mesh: Cluster) -> None:
-    """Forgets every service and model, and waits until no pod has any."""
+    """Forgets every service and model, and waits until no pod has any and all know it: a pod that is believed full gets none."""
     pod = somebody(mesh)
     for alias in pod.facts("aliases")["aliases"]:
         pod.client.delete_alias(alias["id"])
@@ -141,14 +141,25 @@ def emptied(mesh: Cluster) -> None:
         pod.client.unregister(model["id"])
     until(lambda: all(not one.facts("copies")["copies"] for one in mesh.pods), "nothing is left")
 
+    def alike() -> bool:
+        seen = [other for one in mesh.pods for other in one.facts("pods")["pods"]]
+        return not any(other["models"] for other in seen) and len({other["used_bytes"] for other in seen}) == 1
+
+    until(alike, "all know that all are empty")
+
 
 def pinned_on(mesh: Cluster, number: int) -> str:
-    """A pinned model that a pod has alone; copies go round among pods that are alike, so that each gets its turn."""
-    for attempt in range(20):
-        model = bound(mesh, f"survivor-{attempt}", load=True, pinned=True)
+    """A pinned model that a pod has alone; at the latest when all others are full it is that pod's turn."""
+    elsewhere: list[str] = []
+    for attempt in range((PODS - 1) * ROOM + 1):
+        name = f"survivor-{attempt}"
+        model = bound(mesh, name, load=True, pinned=True)
         if holds(mesh, model, 1) == {number}:
+            for other in elsewhere:
+                somebody(mesh).client.delete_alias(other)
             return model
-    raise AssertionError(f"of 20 models none was loaded on pod {number}")
+        elsewhere.append(name)
+    raise AssertionError(f"none of {len(elsewhere)} models was loaded on pod {number}")
 
 
 def test_minimum_and_pin_hold_through_a_kill_of_the_leader_which_is_forgotten(mesh: Cluster, etcd: Etcd) -> None:

@@ -25,6 +25,8 @@ from tests.support.waiting import until
 
 SERVICE = "faults"
 MODELS = [f"m-{number}" for number in range(40)]
+ENVIRONMENT = {**FOLLOWING_LOAD, "MESH_LEASE_TTL": "10"}
+"""Calls go on until the lease of a pod that hangs ends: longer than a router takes to come back, and no longer than that."""
 
 
 class Cut:
@@ -73,16 +75,16 @@ def three(etcd: Etcd, cut: Cut, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """The last one reaches etcd by a way that can be cut."""
     folder, script = tmp_path_factory.mktemp("three"), Behaviour(health=True, capacity=520 * MIB)
     each = [Special(), Special(), Special(environment={"KV_STORE": f"etcd:127.0.0.1:{cut.port}"})]
-    with a_cluster(folder, f"etcd:{etcd.address}", 3, service=SERVICE, behaviour=script, environment=FOLLOWING_LOAD, each=each) as mesh:
+    with a_cluster(folder, f"etcd:{etcd.address}", 3, service=SERVICE, behaviour=script, environment=ENVIRONMENT, each=each) as mesh:
         for model in MODELS:
             mesh[0].client.register(model)
         yield mesh
 
 
 @contextmanager
-def calls(*pods: PodProcesses) -> Iterator[Traffic]:
+def calls(*pods: PodProcesses, pause: float = 0.0) -> Iterator[Traffic]:
     """Calls of all models go on through these pods, and none fails."""
-    with traffic([pod.router.address for pod in pods], MODELS, zipf=0.5, callers=8) as calls:
+    with traffic([pod.router.address for pod in pods], MODELS, zipf=0.5, callers=8, pause=pause) as calls:
         calls.reaches(100)
         yield calls
         calls.reaches(100)
@@ -101,8 +103,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 def recorded(etcd: Etcd, pod: str) -> set[str]:
     """Models whose records in etcd name a pod as one where they are loaded."""
-    keys = etcd.ctl("get", "--prefix", "--keys-only", f"/tas-runtime/{SERVICE}/registry/").split()
-    records = {key.rpartition("/")[2]: json.loads(etcd.get(key)) for key in keys}
+    records = {key.rpartition("/")[2]: json.loads(text) for key, text in etcd.below(f"/tas-runtime/{SERVICE}/registry/").items()}
     return {model for model, record in records.items() if pod in record.get("instanceIds", {}) and pod in record.get("ready", {})}
 
 
@@ -156,7 +157,7 @@ def test_models_that_their_servers_forgot_are_loaded_again_and_no_call_learns_of
 
 def test_a_pod_that_hangs_and_one_that_etcd_takes_for_dead_cost_no_call_and_find_back(three: Cluster, etcd: Etcd, cut: Cut) -> None:
     here, hangs, alone = three.pods
-    with calls(here, alone), stopped(hangs.router.process.pid), cut.shut():
+    with calls(here, alone, pause=0.05), stopped(hangs.router.process.pid), cut.shut():
         until(lambda: [pod["id"] for pod in here.facts("pods")["pods"]] == [here.id], "the leases of the two end")
     three.await_all()
     all_agrees(three, etcd)

@@ -27,7 +27,9 @@ def test_no_call_fails_when_a_pod_leaves_and_each_model_is_answered_elsewhere_be
         leaving, staying = mesh[1], [mesh[0], mesh[2], mesh[3]]
         moved = [model for model in models if leaving.runtime.loads(model)]
         assert moved
-        with traffic([pod.router.address for pod in mesh.pods], models, callers=24) as calls:
+        # Those that move are called most: on a slow machine, too, there is a call whenever either copy could answer one.
+        called = [*models, *moved * 4]
+        with traffic([pod.router.address for pod in mesh.pods], called, callers=24) as calls:
             calls.reaches(1_000)
             assert leaving.router.stop() == 0
             calls.reaches(1_000)

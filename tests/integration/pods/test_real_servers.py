@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
-import httpx
 import pytest
 from grpc import aio
 
@@ -22,6 +21,7 @@ from tests.integration.pods.servers import CLAIM, PATIENCE, ServerPod, Servers, 
 from tests.integration.pods.traffic import LIMIT, traffic
 from tests.support import environments
 from tests.support.client import Client, Refusal, fill
+from tests.support.http import plain
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.mlserver, pytest.mark.timeout(400)]
@@ -177,7 +177,7 @@ def test_an_answer_over_rest_and_a_hop_is_the_same_to_the_last_byte(three: Serve
         body = json.dumps({"id": "same", "inputs": [{**tensor, "data": row}]})
     answers = []
     for pod in three.pods:
-        answer = httpx.post(f"{pod.router.rest}/v2/models/{model}/infer", content=body.encode() + tail, headers=headers, timeout=PATIENCE)
+        answer = plain.post(f"{pod.router.rest}/v2/models/{model}/infer", content=body.encode() + tail, headers=headers, timeout=PATIENCE)
         assert answer.status_code == 200, answer.text
         answers.append((answer.content, answer.headers.get("Inference-Header-Content-Length")))
     assert len(set(answers)) == 1
@@ -327,7 +327,7 @@ def test_no_call_fails_when_an_mlserver_is_killed_and_others_take_over_what_it_h
     others = [pod for pod in three.pods if pod is not victim]
     lost = victim.resident() & set(served)
     assert lost
-    with traffic(three.addresses, served, callers=6, ask=eight) as calls:
+    with traffic(three.addresses, served, callers=6, ask=eight, pause=0.02) as calls:
         calls.reaches(60)
         victim.rig.mlserver.kill()
         calls.reaches(60)
@@ -345,7 +345,7 @@ def test_no_call_fails_when_a_router_ends_and_its_models_move(three: Servers, se
     staying = [pod for pod in three.pods if pod is not leaving]
     moved = leaving.resident() & set(served)
     assert moved
-    with traffic(three.addresses, served, callers=6, ask=eight) as calls:
+    with traffic(three.addresses, served, callers=6, ask=eight, pause=0.02) as calls:
         calls.reaches(60)
         assert leaving.stop_router() == 0
         calls.reaches(60)

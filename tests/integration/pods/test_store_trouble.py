@@ -7,7 +7,6 @@ all pods throughout, and every failed call counts; loads are counted too, becaus
 from __future__ import annotations
 
 import asyncio
-import base64
 import gzip
 import json
 import shutil
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import pytest
 
 from tests.integration.etcd.server import Etcd
@@ -28,6 +26,7 @@ from tests.integration.pods.traffic import Traffic, traffic
 from tests.support import environments
 from tests.support.client import AliasStatus, Status, answer, refused
 from tests.support.cluster import Cluster, PodProcesses, Special, a_cluster, chosen_places
+from tests.support.http import plain
 from tests.support.waiting import until
 
 SERVICE, LEASE = "trouble", 3
@@ -73,7 +72,7 @@ class Trial:
     def calls(self, *pods: PodProcesses) -> Iterator[Traffic]:
         """Warm models are called through these pods, or all; none of the calls fails, and none of the models is loaded again."""
         before = [self.mesh.loads(model) for model in WARM]
-        with traffic([pod.router.address for pod in pods or self.mesh.pods], WARM, callers=4) as calls:
+        with traffic([pod.router.address for pod in pods or self.mesh.pods], WARM, callers=4, pause=0.02) as calls:
             calls.reaches(FEW)
             yield calls
             calls.reaches(FEW)
@@ -95,9 +94,8 @@ class Trial:
 
     def stored(self) -> dict[str, dict[str, Any]]:
         """Models and aliases as etcd has them."""
-        found = json.loads(self.etcd.ctl("get", "--prefix", f"/tas-runtime/{SERVICE}/", "-w", "json")).get("kvs", [])
-        records = {decoded(one["key"]): decoded(one["value"]) for one in found}
-        return {key.rpartition("/")[2]: json.loads(text) for key, text in records.items() if "/registry/" in key or "/vmodels/" in key}
+        found = self.etcd.below(f"/tas-runtime/{SERVICE}/")
+        return {key.rpartition("/")[2]: json.loads(text) for key, text in found.items() if "/registry/" in key or "/vmodels/" in key}
 
     def agrees(self) -> None:
         """Returns when etcd's records name for each pod exactly what its runtime has."""
@@ -106,10 +104,6 @@ class Trial:
 
     def logs(self) -> str:
         return self.mesh.logs()
-
-
-def decoded(text: str) -> str:
-    return base64.b64decode(text).decode()
 
 
 def known(pod: PodProcesses, model: str) -> bool:
@@ -258,7 +252,7 @@ def unknown_is_told(pod: PodProcesses) -> None:
     with refused(grpc.StatusCode.UNAVAILABLE, "unheard-of is not known to this pod", "whether it exists cannot be asked", "etcd at"):
         pod.client.said("unheard-of")
     body = {"inputs": [{"name": "x", "shape": [1], "datatype": "INT32", "data": [1]}]}
-    told = httpx.post(f"{pod.router.rest}/v2/models/unheard-of/infer", json=body, timeout=30)
+    told = plain.post(f"{pod.router.rest}/v2/models/unheard-of/infer", json=body, timeout=30)
     assert told.status_code == 503
     assert "whether it exists cannot be asked: etcd at" in told.text
 

@@ -39,7 +39,7 @@ class Trial:
 
     def calls(self) -> AbstractContextManager[Traffic]:
         """Calls of the warm models; none of them may fail."""
-        return traffic([pod.router.address for pod in self.mesh.pods], WARM, callers=6)
+        return traffic([pod.router.address for pod in self.mesh.pods], WARM, callers=6, pause=0.02)
 
     def register(self, client: Client, model: str) -> None:
         """Once more if etcd did not answer: so its caller is told."""

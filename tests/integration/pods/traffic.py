@@ -46,9 +46,11 @@ class Traffic:
         ask: how a model is called.
         answered: answers by model.
         failures: what went wrong, as text.
+        pause: seconds between a caller's calls.
     """
 
     ask: Ask = predicted
+    pause: float = 0.0
     answered: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -87,11 +89,19 @@ class Traffic:
                 self.failures.append(f"{model}: {error.code()}: {error.details()}")
             except AssertionError as error:
                 self.failures.append(f"{model}: {error}")
+            await asyncio.sleep(self.pause)
 
 
 @contextmanager
 def traffic(
-    addresses: Sequence[str], models: Sequence[str], *, zipf: float = 0.0, callers: int = 16, seed: int = 1, ask: Ask = predicted
+    addresses: Sequence[str],
+    models: Sequence[str],
+    *,
+    zipf: float = 0.0,
+    callers: int = 16,
+    pause: float = 0.0,
+    seed: int = 1,
+    ask: Ask = predicted,
 ) -> Iterator[Traffic]:
     """Calls go on while the context lasts.
 
@@ -100,11 +110,12 @@ def traffic(
         models: the first is the most popular one, if `zipf` is not 0.
         zipf: exponent of the popularity.
         callers: calls at a time.
+        pause: seconds between a caller's calls. Without, they take all of the processor that something else is waited for with.
         seed: of all choices.
         ask: how a model is called.
     """
     weights = [1 / (rank + 1) ** zipf for rank in range(len(models))]
-    made = Traffic(ask)
+    made = Traffic(ask, pause)
     thread = threading.Thread(target=made._run, args=(addresses, models, weights, callers, seed))
     thread.start()
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import httpx
-import numpy  # type: ignore[import-not-found]
+import numpy
 import stories  # type: ignore[import-not-found]
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig  # type: ignore[import-not-found]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy  # type: ignore[import-not-found]
+import numpy
 import stories  # type: ignore[import-not-found]
 import tritonclient.http as triton  # type: ignore[import-not-found]
 from tritonclient.utils import InferenceServerException  # type: ignore[import-not-found]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 from typing import Any
 
-import numpy  # type: ignore[import-not-found]
+import numpy
 import stories  # type: ignore[import-not-found]
 import tritonclient.grpc as triton  # type: ignore[import-not-found]
 from tritonclient.utils import InferenceServerException  # type: ignore[import-not-found]
