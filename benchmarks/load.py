@@ -54,12 +54,12 @@ async def latencies(target: Target, calls: int) -> list[float]:
     return sorted(found)
 
 
-async def rate(target: Target, calls: int) -> float:
-    """Calls a second with `CONNECTIONS` connections of `STREAMS` calls at a time."""
-    return await asyncio.to_thread(_h2load, target, calls) if H2LOAD else await _python(target, calls)
+async def rate(target: Target, calls: int, streams: int = STREAMS) -> float:
+    """Calls a second with `CONNECTIONS` connections of so many calls at a time."""
+    return await asyncio.to_thread(_h2load, target, calls, streams) if H2LOAD else await _python(target, calls, streams)
 
 
-async def _python(target: Target, calls: int) -> float:
+async def _python(target: Target, calls: int, streams: int) -> float:
     left = calls
 
     async def caller(channel: grpc.aio.Channel) -> None:
@@ -72,19 +72,19 @@ async def _python(target: Target, calls: int) -> float:
     try:
         await asyncio.gather(*(target.call(channel) for channel in channels))
         begun = time.perf_counter()
-        await asyncio.gather(*(caller(channel) for channel in channels for _ in range(STREAMS)))
+        await asyncio.gather(*(caller(channel) for channel in channels for _ in range(streams)))
         return calls / (time.perf_counter() - begun)
     finally:
         for channel in channels:
             await channel.close()
 
 
-def _h2load(target: Target, calls: int) -> float:
+def _h2load(target: Target, calls: int, streams: int) -> float:
     headers = [("content-type", "application/grpc"), ("te", "trailers"), *target.metadata]
     with tempfile.NamedTemporaryFile() as body:
         body.write(b"\0" + len(target.payload).to_bytes(4, "big") + target.payload)
         body.flush()
-        command = [str(H2LOAD), f"-n{calls}", f"-c{CONNECTIONS}", f"-m{STREAMS}", f"-d{body.name}"]
+        command = [str(H2LOAD), f"-n{calls}", f"-c{CONNECTIONS}", f"-m{streams}", f"-d{body.name}"]
         command += [part for name, value in headers for part in ("-H", f"{name}: {value}")]
         done = subprocess.run([*command, f"http://{target.address}{target.method}"], capture_output=True, text=True, check=True)
     # It counts HTTP statuses and is blind to those of gRPC, so the callers check an answer themselves beforehand.

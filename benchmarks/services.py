@@ -23,6 +23,9 @@ TYPES = 20
 TEAMS = 50
 TRANSACTION = 250
 """Services of one transaction, two operations each."""
+AT_ONCE = 64
+"""Services of one transaction while a router is measured: as many as an etcd takes that is not told to take more (128 operations). What one
+transaction made is taken in at once."""
 AT_A_TIME = 2
 OPERATIONS = 2 * TRANSACTION
 FLAGS = (f"--max-txn-ops={OPERATIONS}", f"--quota-backend-bytes={8 << 30}", "--heartbeat-interval=500", "--election-timeout=5000")
@@ -80,7 +83,7 @@ class Services:
         begun, first = time.monotonic(), self.count
         while (passed := time.monotonic() - begun) < seconds:
             if (due := int(passed * rate) - (self.count - first)) > 0:
-                await self.more(min(due, TRANSACTION))
+                await self.more(min(due, AT_ONCE))
             await asyncio.sleep(0.02)
 
     async def touch(self, numbers: Iterable[int]) -> None:
