@@ -10,7 +10,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "docker"
-DOCKERFILES = sorted(FOLDER.glob("Dockerfile.*"))
+MESH = FOLDER / "Dockerfile"
+DOCKERFILES = sorted(FOLDER.glob("Dockerfile*"))
 
 
 def steps(dockerfile: Path) -> list[tuple[str, str]]:
@@ -24,6 +25,12 @@ def copied(dockerfile: Path) -> list[str]:
     """What an image takes from the checkout."""
     taken = [arguments.split() for name, arguments in steps(dockerfile) if name == "COPY" and not arguments.startswith("--from")]
     return [source for sources in taken for source in sources[:-1]]
+
+
+def compose() -> dict[str, Any]:
+    """The compose file; merge keys are carried out."""
+    found: dict[str, Any] = YAML(typ="safe").load((FOLDER / "compose.yaml").read_text())
+    return found
 
 
 def documents() -> list[dict[str, Any]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from mesh.manifests.documents import ClusterServingRuntime, ServingRuntime
-from mesh.manifests.runtimes import built_in, in_force, parse_quantity, pod_plan
+from mesh.manifests.quantities import parse_quantity
+from mesh.manifests.runtimes import built_in, in_force, pod_plan
 from mesh.settings import Settings, describe
 from runtime_adapters.settings import Settings as AdapterSettings
-from tests.unit.docker.files import FOLDER, containers, documents, environment, steps
+from tests.unit.docker.files import MESH, containers, documents, environment, steps
 
 POD = documents()[0]["spec"]["template"]["spec"]
 
@@ -81,7 +82,7 @@ def test_the_service_finds_the_pod_and_its_ports() -> None:
 
 
 def test_the_image_exposes_the_ports() -> None:
-    exposed = {int(port) for name, ports in steps(FOLDER / "Dockerfile.router") if name == "EXPOSE" for port in ports.split()}
+    exposed = {int(port) for name, ports in steps(MESH) if name == "EXPOSE" for port in ports.split()}
     settings = Settings()
     doors = {settings.grpc_port, settings.rest_port, settings.peer_port, settings.probe_port, settings.prestop_port, 2112}
     assert exposed == doors
