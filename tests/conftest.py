@@ -1,6 +1,7 @@
 """For all tests: stubs of the test services exist before anything that imports them is collected; no example is late on a slow machine."""
 
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,6 +11,16 @@ from tests.support import stubs
 stubs.ensure()
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("any machine")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of `--dist loadfile`; of no other."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from tests.support.together import Together
+
+    return Together(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -129,6 +129,7 @@ MODELS_FAILED = _gauge("modelmesh_models_with_failure_total", "models with a fai
 MODELS_MANAGED = _gauge("modelmesh_models_managed_total", "registered models; told by the leader only", "modelsManaged")
 
 REFUSALS = Family("mesh_refusals_total", Kind.COUNTER, "calls that this pod ended with an error of the mesh, by its class", ("class",))
+LANE = Family("mesh_lane_calls_total", Kind.COUNTER, "calls that the express lane carried without Python, by their way", ("way",))
 EVICTIONS = Family(
     *(
         "mesh_evictions_total",
@@ -141,6 +142,11 @@ DECISIONS = Family("mesh_decisions_total", Kind.COUNTER, "decisions of this pod 
 OUTAGE = Family("mesh_store_outage_seconds_total", Kind.COUNTER, "time without an answer of the registry's store")
 UNREGISTERED = Family("mesh_unregistered_copies", Kind.GAUGE, "copies in this pod that the registry does not show yet")
 PODS_WANTED = Family("mesh_pods_wanted", Kind.GAUGE, "pods that a runtime wants; every pod tells it of every runtime", ("runtime",))
+SERVER_HELD = Family("mesh_model_server_held_bytes", Kind.GAUGE, "resident memory of the model server's processes, without pages of files")
+SERVER_UNUSED = Family(
+    *("mesh_model_server_unused_bytes", Kind.GAUGE, "of it, what is accounted for neither by models nor by an empty server"),
+)
+RECYCLES = Family("mesh_model_server_recycles_total", Kind.COUNTER, "times that the model server was ended because it leaked memory")
 PAYLOADS = Family("mesh_payloads_total", Kind.COUNTER, "payloads for processors, by what became of them", ("outcome",))
 SERIES_DROPPED = Family(
     "mesh_series_dropped_total", Kind.COUNTER, "series of models that went because there were more than MESH_MAX_PER_MODEL_SERIES"
@@ -150,6 +156,32 @@ HISTOGRAMS = (
     *(API_REQUEST, INVOKE_MODEL, REQUEST_SIZE, RESPONSE_SIZE, CACHE_MISS, LOAD, UNLOAD),
     *(REQUEST_QUEUE, LOADING_QUEUE, SIZING, EVICTION_AGE, MODEL_SIZE, LOOP_LAG),
 )
-COUNTERS = (LOAD_FAILURE, UNLOAD_FAILURE, UNLOAD_ATTEMPT_FAILURE, REFUSALS, EVICTIONS, DECISIONS, OUTAGE, PAYLOADS, SERIES_DROPPED)
-GAUGES = (LRU, LRU_AGE, CAPACITY, USED, USED_BPS, MODELS, UNREGISTERED, MODELS_LOADED, MODELS_FAILED, MODELS_MANAGED, PODS_WANTED)
+COUNTERS = (
+    LOAD_FAILURE,
+    UNLOAD_FAILURE,
+    UNLOAD_ATTEMPT_FAILURE,
+    REFUSALS,
+    LANE,
+    EVICTIONS,
+    DECISIONS,
+    OUTAGE,
+    RECYCLES,
+    PAYLOADS,
+    SERIES_DROPPED,
+)
+GAUGES = (
+    LRU,
+    LRU_AGE,
+    CAPACITY,
+    USED,
+    USED_BPS,
+    MODELS,
+    UNREGISTERED,
+    MODELS_LOADED,
+    MODELS_FAILED,
+    MODELS_MANAGED,
+    PODS_WANTED,
+    SERVER_HELD,
+    SERVER_UNUSED,
+)
 ALL = HISTOGRAMS + COUNTERS + GAUGES

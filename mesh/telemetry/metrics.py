@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mesh.core.errors import Code, MeshError
 from mesh.telemetry import catalogue as known
@@ -24,6 +24,18 @@ MOST_METHODS = 1_000
 LONGEST_METHOD = 256
 OTHER = "other"
 MOST_SERIES = 10_000
+
+
+class Calls(NamedTuple):
+    """Several calls in one histogram.
+
+    Attributes:
+        counts: by the bounds of the family, one more than those.
+        total: sum of all values, in the unit of the family's name.
+    """
+
+    counts: Sequence[int]
+    total: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,8 @@ class Metrics:
         self._full_names = options is not None and options.full_names
         self._gauges: Callable[[], Gauges] | None = None
         self.listener: Listener | None = None
+        self.catch_up: Callable[[], None] = lambda: None
+        """Called before figures are told: whoever counts elsewhere tells what it counted."""
         self._sources: dict[Family, Callable[[], float | Mapping[str, float] | None]] = {}
         self._methods: dict[str, str] = {}
         self._prometheus = Prometheus(options, most_series, self._readings) if isinstance(options, Options) else None
@@ -114,6 +128,31 @@ class Metrics:
     def response_size(self, method: str, code: Code, size: int, model: str = "", alias: str = "") -> None:
         """The response message of such a call had this many bytes."""
         self._observe(known.RESPONSE_SIZE, self._call(method, code, model, alias), size)
+
+    def straight(
+        self, method: str, code: Code, taken: Calls, asked: Calls, answered: Calls, model: str, alias: str, *, came_in: bool, served: bool
+    ) -> None:
+        """Calls have ended with a code that Python did not see.
+
+        Args:
+            taken: times between caller and answer; they stand for the runtime's, too.
+            asked, answered: sizes.
+            came_in: through a door of this pod for clients.
+            served: by this pod's runtime.
+        """
+        key, calls = self._call(method, code, model, alias), sum(taken.counts)
+        if self._prometheus is not None:
+            for family, values, counts in (
+                (known.API_REQUEST, taken, came_in),
+                (known.INVOKE_MODEL, taken, served),
+                (known.REQUEST_SIZE, asked, came_in),
+                (known.RESPONSE_SIZE, answered, came_in),
+            ):
+                if counts and any(values.counts):
+                    self._prometheus.observe_all(family, key, values.counts, values.total)
+        if self.listener is not None and came_in:
+            for _ in range(calls):
+                self.listener.called(model, code, taken.total / calls)
 
     def refused(self, error: MeshError) -> None:
         """A call that came through a door of this pod ended with an error of the mesh, not with a status of the runtime."""
@@ -197,6 +236,7 @@ class Metrics:
 
     def exposition(self, names: Collection[str] = ()) -> Iterator[str]:
         """What Prometheus gets, in pieces of a millisecond or less; `names` keeps those families or samples only."""
+        self.catch_up()
         return self._prometheus.exposition(names) if self._prometheus is not None else iter(())
 
     def _readings(self) -> Mapping[Family, Figures]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from mesh.core.errors import Code
 from mesh.telemetry import catalogue as known
@@ -30,6 +30,10 @@ class Prometheus:
     def observe(self, family: Family, key: Key, value: float) -> None:
         """As of `Sink`."""
         self._histograms[family].observe(key, value)
+
+    def observe_all(self, family: Family, key: Key, counts: Sequence[int], total: float) -> None:
+        """Several values at once: how many each bucket has, and their sum."""
+        self._histograms[family].observe_all(key, counts, total)
 
     def count(self, family: Family, key: Key, by: float) -> None:
         """As of `Sink`."""

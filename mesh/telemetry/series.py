@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from mesh.telemetry.catalogue import Family
 
@@ -82,6 +82,17 @@ class Histogram:
             self._bound.used(self, key)
         series[bisect_left(self._bounds, value)] += 1
         series[-1] += value
+
+    def observe_all(self, key: Key, counts: Sequence[int], total: float) -> None:
+        """Counts several values, given by bucket, and their sum."""
+        series = self._by_key.get(key)
+        if series is None:
+            series = self.series(key)
+        elif self._bound is not None:
+            self._bound.used(self, key)
+        for place, count in enumerate(counts):
+            series[place] += count
+        series[-1] += total
 
     def series(self, key: Key) -> list[float]:
         """The series of a new key: how many observations each bucket alone has, and last the sum of all."""

@@ -111,6 +111,11 @@ def begin(service: str, instance: str, environ: Mapping[str, str]) -> None:
     _on = _On(provider.get_tracer("modelmesh"), provider)
 
 
+def exported() -> bool:
+    """Whether traces are switched on."""
+    return _on is not None
+
+
 async def end(within: float = LAST_SPANS) -> None:
     """Sends what is left, for some seconds at most, and switches traces off."""
     global _on

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mesh.local.pod import PodPorts, PodSetup, local_plan
+from mesh.local.images import Images
+from mesh.local.kits import kit
+from mesh.local.pod import PodPorts, PodSetup
 from mesh.local.processes import Command
 from mesh.local.state import DataFolder
 from mesh.manifests.documents import ClusterServingRuntime, ServingRuntime
@@ -20,12 +22,17 @@ from mesh.manifests.runtimes import built_in, in_force
 @pytest.fixture
 def setup(tmp_path: Path) -> PodSetup:
     ports = PodPorts(*range(9001, 9001 + len(dataclasses.fields(PodPorts))))
-    return PodSetup("pod-0", "", DataFolder.at(tmp_path / "data"), ports, tmp_path / "environment", tmp_path / "storage-config")
+    return PodSetup("pod-0", "", DataFolder.at(tmp_path / "data"), ports, tmp_path / "storage-config")
 
 
 def commands(setup: PodSetup) -> dict[str, Command]:
     known = [applied.document for applied in built_in() if isinstance(applied.document, ServingRuntime | ClusterServingRuntime)]
-    return {command.name: command for command in setup.commands(local_plan(in_force(known)))}
+    return {
+        command.name: command
+        for command in setup.commands(
+            kit(in_force(known)["mlserver-1.x"], Images(setup.folder.images, {}), {"mlserver": setup.folder.root})
+        )
+    }
 
 
 def test_the_model_server_is_given_its_folder_and_no_worker_processes(setup: PodSetup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,8 +64,19 @@ def test_the_shell_can_complete_the_command(shell: str) -> None:
     assert "_COMPLETE=complete" in done.stdout
 
 
-def test_completion_knows_the_commands() -> None:
-    asked = {"_MESH_COMPLETE": "complete_bash", "COMP_WORDS": "mesh de", "COMP_CWORD": "1"}
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("mesh de", {"describe", "delete"}),
+        ("mesh image ", {"set", "remove", "list"}),
+        ("mesh up --ru", {"--runtime"}),
+        ("mesh up --runtime t", {"torchserve", "triton"}),
+        ("mesh up --runtime mlserver=2,t", {"mlserver=2,torchserve", "mlserver=2,triton"}),
+        ("mesh up --runtime triton,t", {"triton,torchserve"}),
+    ],
+)
+def test_completion_knows_commands_options_and_model_servers(typed: str, completed: set[str]) -> None:
+    asked = {"_MESH_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
     mesh = Path(sys.executable).with_name("mesh")
     done = subprocess.run([str(mesh)], env={**os.environ, **asked}, capture_output=True, text=True)
-    assert set(done.stdout.split()) == {"describe", "delete"}
+    assert set(done.stdout.split()) == completed

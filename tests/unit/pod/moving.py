@@ -47,6 +47,7 @@ class World:
     Attributes:
         loading: copies that load.
         ordered: (model, pods to avoid) of each wish for a copy.
+        uses: when the model of each wish counts as used.
     """
 
     def __init__(self) -> None:
@@ -54,6 +55,7 @@ class World:
         self.registry = self.store.registry()
         self.loading: dict[tuple[ModelId, PodId], asyncio.Future[None]] = {}
         self.ordered: list[tuple[ModelId, frozenset[PodId]]] = []
+        self.uses: list[Millis] = []
         self.refusals: list[MeshError] = []
         self.places: list[PodId] = []
         self.pods: dict[PodId, tuple[Unsteady, Transitions]] = {}
@@ -83,6 +85,7 @@ class World:
     async def ensure(self, model: ModelId, *, last_used: Millis, wait: bool, avoid: frozenset[PodId]) -> None:
         assert wait
         self.ordered.append((model, avoid))
+        self.uses.append(last_used)
         if self.refusals:
             raise self.refusals.pop(0)
         record = self.registry.models[model]

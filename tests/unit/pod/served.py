@@ -21,7 +21,7 @@ from mesh.pod.turns import Turns
 from mesh.runtime.channels import channel
 from mesh.runtime.handshake import Runtime
 from mesh.runtime.spi import SERVICE, Spi
-from mesh.wire.call import Answer, Call, Target
+from mesh.wire.call import Answer, Attempt, Call, Target
 from mesh.wire.exchange import Exchange
 from tests.unit.pod.bench import OFF, Bench
 
@@ -101,18 +101,18 @@ class Served:
             log_each=False,
         )
 
-    def say(self, payload: bytes, model: str = "m", *, within: float | None = None) -> asyncio.Task[Answer]:
-        """A unary call."""
-        return asyncio.get_running_loop().create_task(self.calls.unary(self._call(SAY, model, within), payload))
+    def say(self, payload: bytes, model: str = "m", *, within: float | None = None, attempt: Attempt | None = None) -> asyncio.Task[Answer]:
+        """A unary call; `attempt`: what was tried before."""
+        return asyncio.get_running_loop().create_task(self.calls.unary(self._call(SAY, model, within, attempt), payload))
 
-    def talk(self, requests: AsyncIterator[bytes], model: str = "m") -> asyncio.Task[ServedStream]:
+    def talk(self, requests: AsyncIterator[bytes], model: str = "m", *, attempt: Attempt | None = None) -> asyncio.Task[ServedStream]:
         """A stream, up to its first answer."""
-        return asyncio.get_running_loop().create_task(self.calls.stream(self._call(TALK, model, None), requests))
+        return asyncio.get_running_loop().create_task(self.calls.stream(self._call(TALK, model, None, attempt), requests))
 
     @staticmethod
-    def _call(method: str, model: str, within: float | None) -> Call:
+    def _call(method: str, model: str, within: float | None, attempt: Attempt | None) -> Call:
         deadline = None if within is None else asyncio.get_running_loop().time() + within
-        return Call(method, (), Target(models=(ModelId(model),)), deadline)
+        return Call(method, (), Target(models=(ModelId(model),)), deadline, attempt=attempt)
 
     def kept(self) -> tuple[int, int, int]:
         """Calls in progress, bytes held, and calls on copies: all of them nothing when nobody calls."""

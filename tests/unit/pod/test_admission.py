@@ -23,6 +23,39 @@ def test_calls_beyond_the_limit_are_refused_and_do_not_count() -> None:
     assert admission.calls == 0
 
 
+class Shared:
+    """A gate that others use, too."""
+
+    def __init__(self) -> None:
+        self.calls = self.most = 0
+
+    def set_most(self, most: int) -> None:
+        self.most = most
+
+    def enter(self) -> bool:
+        entered = self.calls < self.most
+        self.calls += entered
+        return entered
+
+    def leave(self) -> None:
+        self.calls -= 1
+
+
+def test_calls_that_others_let_in_count_too() -> None:
+    admission, gate = Admission(max_calls=3, max_held=0), Shared()
+    admission.share(gate)
+    assert gate.most == 3
+    with admission.call():
+        assert gate.enter()
+        assert gate.enter()
+        assert admission.calls == 3
+        with pytest.raises(Overloaded, match="3 calls in progress"), admission.call():
+            pass
+        gate.leave()
+        gate.leave()
+    assert admission.calls == 0
+
+
 def test_a_call_that_ends_makes_room_however_it_ends() -> None:
     admission = Admission(max_calls=1, max_held=0)
     with pytest.raises(ZeroDivisionError), admission.call():

@@ -10,8 +10,11 @@ from grpc import aio
 
 from mesh.core.errors import Code, DeadlineExceeded, LoadFailed, Overloaded, RuntimeUnavailable, Unknown
 from mesh.core.events import ModelDeleted, RuntimeLost, RuntimeReturned
-from mesh.core.ids import ModelId
-from mesh.wire.call import RuntimeStatus
+from mesh.core.ids import CopyId, ModelId, PodId
+from mesh.core.units import Millis
+from mesh.pod.attempted import Attempted
+from mesh.wire.attempts import holder_of, name_of
+from mesh.wire.call import Attempt, RuntimeStatus
 from tests.support.waiting import until_async
 from tests.unit.pod.bench import Bench
 from tests.unit.pod.served import InferenceServer, Served, messages
@@ -143,6 +146,56 @@ async def test_what_no_load_brings_is_not_found_and_the_next_who_asks_for_it_has
     assert (await served.say(b"hello")).payload == b"hello"
     assert served.bench.ordered.count("load m") == 2
     assert served.kept() == NOTHING
+
+
+def tried(served: Served, code: Code, text: str) -> Attempt:
+    """What another plane was told by the copy that serves now."""
+    (copy,) = served.bench.pod.cache.current.values()
+    return Attempt(name_of(copy.id), RuntimeStatus(code, text, (), (("x", "y"),)))
+
+
+async def test_what_a_copy_answered_before_is_not_asked_again(served: Served, server: InferenceServer) -> None:
+    await warm(served)
+    with pytest.raises(RuntimeUnavailable, match=r"ModelRuntime UNAVAILABLE: test.Server/Say: UNAVAILABLE: out of order"):
+        await served.say(b"hello", attempt=tried(served, Code.UNAVAILABLE, "out of order"))
+    with pytest.raises(RuntimeUnavailable, match="out of order"):
+        await served.talk(messages(b"hello"), attempt=tried(served, Code.UNAVAILABLE, "out of order"))
+    with pytest.raises(RuntimeStatus) as caught:
+        await served.say(b"hello", attempt=tried(served, Code.RESOURCE_EXHAUSTED, "busy"))
+    assert (caught.value.code, caught.value.details) == (Code.RESOURCE_EXHAUSTED, "busy")
+    assert ("x", "y") in caught.value.trailers
+    assert (server.begun, served.kept()) == (1, NOTHING)
+
+
+async def test_a_model_that_was_not_found_before_is_loaded_again_and_called_once(served: Served, server: InferenceServer) -> None:
+    await warm(served)
+    call = served.say(b"hello", attempt=tried(served, Code.NOT_FOUND, "no such model"))
+
+    async def cleared() -> bool:
+        return bool(served.bench.unloads)
+
+    await until_async(cleared, "what may remain is unloaded first")
+    served.bench.unloaded("m")
+    await served.bench.loading("m")
+    served.bench.loaded("m")
+    assert (await call).payload == b"hello"
+    assert (server.begun, served.kept()) == (2, NOTHING)
+
+
+async def test_what_another_copy_answered_before_says_nothing_of_this_one(served: Served, server: InferenceServer) -> None:
+    await warm(served)
+    gone = Attempt(name_of(CopyId(ModelId("m"), 99)), RuntimeStatus(Code.UNAVAILABLE, "out of order"))
+    assert (await served.say(b"hello", attempt=gone)).payload == b"hello"
+    assert server.begun == 2
+
+
+def test_what_another_pod_answered_before_is_taken_when_that_one_would_be_called() -> None:
+    pod, status = PodId("other"), RuntimeStatus(Code.UNAVAILABLE, "gone")
+    attempted = Attempted(Attempt(holder_of((pod, Millis(1))), status, pod))
+    assert attempted.by(PodId("third")) is None
+    attempted.instead(CopyId(ModelId("m"), 1))
+    assert attempted.by(pod) is status
+    assert attempted.by(pod) is None, "it was one attempt"
 
 
 async def test_a_load_that_fails_ends_the_call_with_its_text(served: Served) -> None:

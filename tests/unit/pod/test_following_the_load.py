@@ -42,7 +42,7 @@ async def following(bench: Bench) -> AsyncIterator[Bench]:
     bench.pod.pod_changed(PodId("here"), replace(there, count=9))
     copy = await bench.serving(M)
     scaling = Scaling(bench.pod, lambda: bench.pod.figures(there), QUICK, lambda: 10, bench.conductor.now())
-    keeping = asyncio.create_task(ScalingKeeper(scaling, bench.conductor, bench.loads_of_models, bench.peers).keep())
+    keeping = asyncio.create_task(ScalingKeeper(scaling, bench.conductor, bench.loads_of_models, bench.peers, lambda: None).keep())
     bench.conductor.leave(copy)
     yield bench
     keeping.cancel()

@@ -30,7 +30,7 @@ from mesh.core.units import Millis
 from mesh.pod.peer_lines import Greeting
 from mesh.pod.peers import PeerStream
 from mesh.wire.call import Call, RuntimeStatus, Target
-from mesh.wire.hops import HOP, to_peer
+from mesh.wire.hops import ERROR, HOP, LOAD, POD, to_peer
 from tests.unit.pod.pods import DIGITS, HOLDER, INGRESS, SAY, STARTED, TALK, Pods, becomes, gives, hop, refused
 
 Context = aio.ServicerContext[bytes, bytes]
@@ -189,6 +189,30 @@ async def test_a_status_of_the_runtime_is_its_own_and_says_nothing_of_the_pod(po
     assert pods.around.put_aside == 0
 
 
+@pytest.mark.parametrize(
+    ("status", "error", "put_aside", "loads"),
+    [
+        (RuntimeStatus(Code.UNAVAILABLE, "no connection"), PeerUnavailable, 1, []),
+        (RuntimeStatus(Code.INTERNAL, "no", (), ((POD, b"a stranger"),)), PeerUnavailable, 1, []),
+        (
+            RuntimeStatus(Code.NOT_FOUND, "not here", (), ((POD, HOLDER.encode()), (LOAD, "3 0 0"), (ERROR, "NotHere"))),
+            NotHere,
+            0,
+            [Load(3)],
+        ),
+        (RuntimeStatus(Code.RESOURCE_EXHAUSTED, "busy", (), ((POD, HOLDER.encode()), (LOAD, "4 0 0"))), RuntimeStatus, 0, [Load(4)]),
+    ],
+    ids=["unreachable", "stranger", "error of the mesh", "status of the runtime"],
+)
+async def test_what_a_pod_answered_somebody_else_means_what_it_would_mean_here(
+    pods: Pods, status: RuntimeStatus, error: type[Exception], put_aside: int, loads: list[Load]
+) -> None:
+    with pytest.raises(error) as raised:
+        pods.peers.judge(hop(), status)
+    assert (pods.around.put_aside, pods.around.loads, pods.around.running) == (put_aside, loads, {HOLDER: 0})
+    assert not isinstance(raised.value, RuntimeStatus) or raised.value.trailers == ()
+
+
 # What the door refuses
 
 
@@ -259,7 +283,8 @@ async def test_the_deadline_of_a_client_reaches_the_runtime_two_pods_away(pods: 
     await pods.call(b"x")
     given, none = pods.server.deadlines
     assert given is not None
-    assert 0 < given <= 500
+    # On the wire a time of minutes has whole seconds, rounded up (gRPC's three digits): a client's 500 s and a moment are 501 to each hop.
+    assert 0 < given <= 501
     assert none is None or none > 10**6
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.registry.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.registry.references import GRACE
 from mesh.core.units import Millis
+from mesh.pod import references
 from mesh.pod.references import ReferenceKeeper
 from mesh.store.memory import MemoryRegistry, MemoryStore
 from tests.support.records import PutAlias, PutModel
@@ -70,3 +73,16 @@ async def test_a_model_whose_alias_is_only_being_written_stays() -> None:
     clock.pass_(GRACE)
     await keeper.correct()
     assert refs(registry) == {PENDING: 1}
+
+
+async def test_what_a_leader_counts_is_spared_by_the_garbage_collector_little_by_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(references, "SPARED", 2 * references.PART)
+    registry, spared = MemoryRegistry(), list[int]()
+    await registry.stand_for_leader(PodId("one"))
+    for number in range(5 * references.PART):
+        await registry.change(PutAlias(AliasId(f"alias-{number}"), AliasRecord(COUNTED, COUNTED)))
+    keeper = ReferenceKeeper(registry, Clock(), lambda: spared.append(1))
+    await keeper.correct()
+    assert len(spared) == 2
+    await keeper.correct()
+    assert len(spared) == 2, "they are counted once"

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from mesh.core.errors import DeadlineExceeded, Nowhere
 from mesh.core.ids import AliasId, ModelId, PodId
+from mesh.core.policy import AGE_ON_LOAD
 from mesh.core.registry.aliases import DeleteAlias, SetAlias, TryAgain
 from mesh.core.registry.edits import Edit
+from mesh.pod.clock import WallClock
 from mesh.store.memory import MemoryRegistry
 from tests.unit.pod.bench import turns
 from tests.unit.pod.moving import INFO, NEW, NEWER, NOW, OLD, A, World
@@ -27,6 +29,31 @@ async def test_calls_go_to_the_target_once_it_serves(world: World) -> None:
     await world.becomes(lambda alias: alias.active == NEW)
     assert OLD in world.registry.models, "it was registered by itself"
     assert world.ordered == [(NEW, frozenset())]
+
+
+async def test_the_successor_of_a_model_that_serves_finds_room_as_one_that_is_called(world: World) -> None:
+    """When the old model was called last stands in its record hours later; in a full mesh with a young cache an old use finds no room."""
+    await world.pod("p1")
+    begun = WallClock().now()
+    await world.moving("p1")
+    await world.comes(NEW, "p1")
+    assert world.uses[0] >= begun
+
+
+async def test_the_successor_of_a_model_that_has_no_copy_is_as_old_as_that_one(world: World) -> None:
+    await world.pod("p1")
+    begun = WallClock().now()
+    await world.moving()
+    await world.comes(NEW, "p1")
+    assert world.uses[0] < begun - AGE_ON_LOAD / 2
+
+
+async def test_where_no_pod_has_room_for_either_calls_go_to_the_target(world: World) -> None:
+    await world.pod("p1")
+    world.refusals.append(Nowhere("Nowhere available to load"))
+    await world.moving()
+    await world.becomes(lambda alias: alias.active == NEW)
+    assert len(world.ordered) == 1
 
 
 async def test_a_model_that_was_made_for_the_alias_goes_when_the_next_one_serves(world: World) -> None:

@@ -128,6 +128,18 @@ def test_clients_show_certificates_only_to_a_server_with_one(choice: str) -> Non
     assert fault(MM_TLS_CLIENT_AUTH=choice) == "MM_TLS_CLIENT_AUTH needs MM_TLS_PRIVATE_KEY_PATH and MM_TLS_KEY_CERT_PATH"
 
 
+@pytest.mark.parametrize("limit", ["500MiB", "20 %", "-1", "0", "0%", "1.5%"])
+def test_a_limit_of_what_may_leak_is_bytes_or_a_percentage_and_the_fault_says_so(limit: str) -> None:
+    said = fault(MESH_RECYCLE_RUNTIME=limit)
+    assert said.startswith(f'MESH_RECYCLE_RUNTIME="{limit}": ')
+    assert "bytes, or a part of the capacity for models as 20%; unset means never" in said
+
+
+def test_what_is_not_measured_is_not_recycled() -> None:
+    said = fault(MESH_RECYCLE_RUNTIME="20%", MESH_RUNTIME_MEMORY_INTERVAL_MS="0")
+    assert said == "MESH_RECYCLE_RUNTIME needs MESH_RUNTIME_MEMORY_INTERVAL_MS above 0: what is not measured is not recycled"
+
+
 def test_a_name_that_could_not_be_part_of_a_key_is_refused() -> None:
     assert fault(MM_SERVICE_NAME="mesh/one") == "MM_SERVICE_NAME must not contain '/'"
 

@@ -150,3 +150,25 @@ async def test_a_writer_that_gives_up_leaves_what_was_there(file: SnapshotFile) 
     await writer.give_up()
     assert await file.header() == HEADER
     assert os.listdir(file.path.parent) == [file.path.name]
+
+
+async def test_who_is_cancelled_while_a_thread_writes_waits_for_it_and_the_next_snapshot_is_whole(file: SnapshotFile) -> None:
+    part = file.path.with_name(file.path.name + ".part")
+    part.parent.mkdir()
+    os.mkfifo(part)  # whoever opens one to write waits until somebody reads it
+    writer = file.writer(HEADER)
+    adding = asyncio.create_task(writer.add([Entry("registry", "m", 1, b"x" * (1 << 19))]))
+    await asyncio.sleep(0)
+    adding.cancel()
+    done, _ = await asyncio.wait([adding], timeout=0.2)
+    assert not done, "it left its thread behind"
+    reader = os.open(part, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(asyncio.CancelledError):
+            await adding
+        await writer.give_up()
+    finally:
+        os.close(reader)
+    assert os.listdir(file.path.parent) == []
+    await write(file, ENTRIES)
+    assert await read(file) == ENTRIES

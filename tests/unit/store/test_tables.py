@@ -85,6 +85,25 @@ def test_a_table_equals_a_dictionary(kind: int, data: st.DataObject) -> None:
         assert (name in table) == (name in plain)
 
 
+@given(st.data())
+@pytest.mark.parametrize("kind", [0, 1])
+def test_to_load_many_at_once_is_to_load_each(kind: int, data: st.DataObject) -> None:
+    (layout, at_once), (_, each) = tables()[kind], tables()[kind]
+    for revision in range(1, data.draw(st.integers(1, 5))):
+        records = data.draw(st.dictionaries(NAMES, [MODEL_RECORDS, ALIAS_RECORDS][kind]))
+        names = sorted(records)
+        texts = [encode(layout, records[name], data.draw(st.sampled_from(["", "a-1", "ä"]))) for name in names]
+        left = [at for at, name in enumerate(names) if not each.load(name, texts[at], revision)]
+        assert at_once.load_all(list(names), list(texts), [revision] * len(names)) == left
+        assert dict(at_once) == dict(each)
+        assert list(at_once.revisions()) == list(each.revisions())
+        assert at_once.noted == each.noted
+
+
+def test_a_table_without_a_shorter_way_loads_nothing() -> None:
+    assert RecordTable().load_all(["a", "b"], [b"{}", b"{}"], [1, 2]) == [0, 1]
+
+
 def test_an_alias_that_points_at_a_model_shares_its_id() -> None:
     mirror = Mirror()
     models, aliases = mirror.tables[MODELS.name], mirror.tables[ALIASES.name]

@@ -16,7 +16,7 @@ from mesh.protocols.inference_pb2 import InferParameter, InferTensorContents, Mo
 from mesh.protocols.model_mesh_pb2 import SetVModelRequest
 from mesh.wire.fields import LARGEST_FIELD, read, replace
 
-VECTORS: dict[str, Any] = json.loads(Path(__file__).with_name("vectors.json").read_text())
+VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "splice.json").read_text())
 
 
 def cases(kind: str) -> list[Any]:

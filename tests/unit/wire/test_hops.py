@@ -46,6 +46,8 @@ HOPS = st.builds(
     urgent=st.booleans(),
     tried=st.frozensets(st.tuples(PODS, TIMES), max_size=5),
     avoid=st.frozensets(PODS, max_size=5),
+    # Travels in a header of its own.
+    request=st.just(""),
 )
 PLAIN = Hop(Kind.HIT, ModelId("digits"), PodId("a"), PodId("b"))
 
