@@ -183,6 +183,7 @@ lane-crate:
 	@! cargo clippy --version > /dev/null 2>&1 || { cd lane && $(GENTLY) cargo clippy --all-targets --locked --quiet -- -D warnings; }
 
 lane-stories: environments
+	@environments/debian.sh h2load=nghttp2-client
 	@echo "lane-stories: tests/lane; tests/conformance with the lane on the routers' ports"
 	@MESH_LANE=auto $(BIN)/pytest -q $(BESIDE) tests/lane tests/conformance --ignore=tests/lane/foreign $(SAID)
 

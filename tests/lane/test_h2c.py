@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -203,6 +204,7 @@ def test_streams_of_one_connection_do_not_wait_for_each_other(doors: Doors, mode
     assert doors.straight(model) == 1
 
 
+@pytest.mark.skipif(shutil.which("h2load") is None, reason="nghttp2-client is not installed")
 def test_many_requests_are_answered_on_few_connections(doors: Doors, model: str) -> None:
     doors.pod.resident(model)
     address = url(doors, f"/v2/models/{model}/ready")
