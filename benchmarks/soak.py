@@ -31,6 +31,9 @@ LOOKS = 30
 """At the memory, for one reading: it comes and goes with large answers."""
 MOST = 1.05
 """Of what was resident then, that may be in the last half."""
+SERIES = "1000"
+"""Of models that the router tells, so that what it keeps up to a bound is full before the reading that counts. Models come and go all the
+time, each with some eight series; the bound that it has by itself would be reached after half an hour."""
 SIZE, ROOM = 64 * MIB, 8
 """Of a model, and of how many there is room (one of it is kept free)."""
 
@@ -134,7 +137,7 @@ def main() -> None:
         # An hour of lines that nobody reads.
         (folder / "journal.jsonl").symlink_to("/dev/null")
         # As outside of tests, what the lane counted is collected at each rate tick.
-        environment = lane.variables("auto") | {"MESH_LOG_LEVEL": "WARNING"} | FOLLOWING_LOAD
+        environment = lane.variables("auto") | {"MESH_LOG_LEVEL": "WARNING", "MESH_MAX_PER_MODEL_SERIES": SERIES} | FOLLOWING_LOAD
         with a_mesh(folder, Behaviour(capacity=ROOM * SIZE, default_size=SIZE), environment) as mesh:
             found = asyncio.run(soak(mesh, given.seconds))
     print(f"\n{shown(found)}")

@@ -229,6 +229,7 @@ class Pod:
         """What a model's record, new, changed or gone, means for this pod."""
         cleared = self.pods.model_changed(model, record)
         self.cache.recency.reconsider(model)
+        self.cache.stories.known(model, record is not None)
         if record is None:
             return (ModelDeleted(model),)
         events: list[Event] = [FailureCleared(model)] if cleared else []

@@ -47,7 +47,8 @@ DOUBT = Millis(3 * SECOND)
 
 STORY_LINES = 64
 STORIES = 4_096
-"""Bounds on what is remembered for `explain`: lines a model, models a pod."""
+ENDED_STORIES = 256
+"""Bounds on what is remembered for `explain`: lines a model, models a pod, and of these models that were deleted."""
 
 MIN_LOAD_TIMEOUT = Millis(100)
 MIN_CAPACITY = 512 * 1024 * 1024

@@ -75,7 +75,7 @@ class Lookups:
             self._away = None
             self._unknown[edit] = until
             self._unknown.move_to_end(edit)
-            if len(self._unknown) > MOST:
+            while len(self._unknown) > MOST or next(iter(self._unknown.values())) <= until - AGAIN:
                 self._unknown.popitem(last=False)
 
 

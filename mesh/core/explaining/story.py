@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mesh.core.ids import ModelId
-from mesh.core.policy import STORIES, STORY_LINES
+from mesh.core.policy import ENDED_STORIES, STORIES, STORY_LINES
 from mesh.core.units import Millis
 
 
@@ -18,24 +18,35 @@ class Line(NamedTuple):
     text: str
 
 
-class Stories:
-    """The latest lines of the models most recently written about."""
+_Shelf = OrderedDict[ModelId, deque[Line]]
 
-    def __init__(self, models: int = STORIES, lines: int = STORY_LINES) -> None:
-        self._models, self._lines = models, lines
-        self._stories: OrderedDict[ModelId, deque[Line]] = OrderedDict()
+
+class Stories:
+    """The latest lines of the models most recently written about. Those of models that were deleted make no others forgotten."""
+
+    def __init__(self, models: int = STORIES, lines: int = STORY_LINES, ended: int = ENDED_STORIES) -> None:
+        self._lines = lines
+        self._most = {True: models, False: ended}
+        self._shelves: dict[bool, _Shelf] = {True: OrderedDict(), False: OrderedDict()}
 
     def tell(self, model: ModelId, at: Millis, text: str) -> None:
         """Adds a line; the model written about longest ago is forgotten beyond the bound."""
-        story = self._stories.get(model)
-        if story is None:
-            story = self._stories[model] = deque(maxlen=self._lines)
-            if len(self._stories) > self._models:
-                self._stories.popitem(last=False)
-        else:
-            self._stories.move_to_end(model)
-        story.append(Line(at, text))
+        there = model not in self._shelves[False]
+        self._put(model, there, self._shelves[there].pop(model, None) or deque(maxlen=self._lines))
+        self._shelves[there][model].append(Line(at, text))
+
+    def known(self, model: ModelId, there: bool) -> None:
+        """A model is registered, or was deleted."""
+        story = self._shelves[not there].pop(model, None)
+        if story is not None:
+            self._put(model, there, story)
 
     def of(self, model: ModelId) -> Sequence[Line]:
         """The lines about a model, oldest first."""
-        return tuple(self._stories.get(model, ()))
+        return tuple(next((shelf[model] for shelf in self._shelves.values() if model in shelf), ()))
+
+    def _put(self, model: ModelId, there: bool, story: deque[Line]) -> None:
+        shelf = self._shelves[there]
+        shelf[model] = story
+        if len(shelf) > self._most[there]:
+            shelf.popitem(last=False)

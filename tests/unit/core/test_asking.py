@@ -148,6 +148,23 @@ def test_stories_are_bounded_and_the_model_written_about_longest_ago_is_forgotte
     assert [line.text for line in stories.of(ModelId("a"))] == ["2", "3"]
 
 
+def test_stories_of_models_that_were_deleted_make_no_others_forgotten() -> None:
+    stories = Stories(models=2, lines=2, ended=1)
+    for model in ("a", "b"):
+        stories.tell(ModelId(model), Millis(0), "1")
+        stories.known(ModelId(model), False)
+    stories.tell(ModelId("b"), Millis(1), "unloaded")
+    for model in ("c", "d"):
+        stories.tell(ModelId(model), Millis(2), "1")
+    told = {model: [line.text for line in stories.of(ModelId(model))] for model in "abcd"}
+    assert told == {"a": [], "b": ["1", "unloaded"], "c": ["1"], "d": ["1"]}
+    stories.known(ModelId("b"), True)
+    assert [line.text for line in stories.of(ModelId("b"))] == ["1", "unloaded"], "registered again"
+    assert stories.of(ModelId("c")) == ()
+    stories.known(ModelId("nobody"), False)
+    assert stories.of(ModelId("nobody")) == ()
+
+
 def test_errors_say_what_they_are() -> None:
     error = LoadFailed("no such file")
     assert (str(error), error.code, error.http, error.elsewhere) == ("no such file", Code.INTERNAL, 500, True)

@@ -110,6 +110,14 @@ async def test_names_beyond_those_remembered_are_asked_for_again(registry: Count
     assert registry.asked == 4
 
 
+async def test_names_that_may_be_asked_for_again_are_not_remembered(registry: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.pod.lookups.AGAIN", 1e-6)
+    lookups = Lookups(registry)
+    for number in range(100):
+        await lookups.model(ModelId(str(number)))
+    assert len(lookups._unknown) == 1
+
+
 async def test_aliases_and_names_that_may_be_either_are_found_too(store: MemoryStore, registry: Counted) -> None:
     other, targets = MemoryRegistry(store), Targets(registry, Dataplane.DEFAULT)
     await other.change(SetAlias(NICK, A, Millis(1), info=INFO))
