@@ -32,8 +32,9 @@ class Stories:
     def tell(self, model: ModelId, at: Millis, text: str) -> None:
         """Adds a line; the model written about longest ago is forgotten beyond the bound."""
         there = model not in self._shelves[False]
-        self._put(model, there, self._shelves[there].pop(model, None) or deque(maxlen=self._lines))
-        self._shelves[there][model].append(Line(at, text))
+        shelf = self._shelves[there]
+        self._put(model, there, shelf.pop(model) if model in shelf else deque(maxlen=self._lines))
+        shelf[model].append(Line(at, text))
 
     def known(self, model: ModelId, there: bool) -> None:
         """A model is registered, or was deleted."""
