@@ -16,26 +16,40 @@ from a client to this pod's copy, `there` to another pod's, `hop` from another p
 
 @final
 class Copy:
-    """One copy of a model and the account of its calls, which both planes keep. `Lane.copy` makes it."""
+    """One copy of a model and the account of the lane's calls, and where calls have turns of those of both planes. `Lane.copy` makes it."""
 
-    def enter(self) -> bool:
-        """Counts a call of the Python plane; False if the copy is full or closed."""
-    def leave(self) -> None:
-        """A call that entered is over."""
+    def ask(self) -> int:
+        """What a call of the Python plane gets, also on a copy that was closed: 0 is a place, above it is its ticket in the line, in which
+        the lane's callers stand too, below 0 there are too many."""
+    def give_back(self) -> None:
+        """A call of the Python plane with a place is over."""
+    def give_up(self, ticket: int, /) -> None:
+        """A call of the Python plane leaves the line, or does not take the place that it was granted."""
+    def granted(self) -> list[int]:
+        """Tickets whose turn has come since this was asked last; where a call of the lane left its place, `Lane.fileno` is readable."""
+    def adopt(self, calls: int, /) -> None:
+        """So many calls of the Python plane have places already."""
+    def times(self) -> tuple[int, int, list[int], int]:
+        """Of the lane's calls on a copy with a limit since this was asked last: how many left it, and their microseconds there; all by
+        the time they waited for their turn, one number more than `times` of the lane has bounds, and the microseconds of that."""
     def close(self) -> None:
-        """Lets no call begin any more, on neither plane. Once `calls` is 0 it stays so, and `Lane.fileno` is readable."""
+        """Lets no call of the lane begin any more; those in line become Python's. Once `calls` is 0 it stays so, and `Lane.fileno`
+        is readable."""
     def end(self, why: str) -> None:
         """Ends the lane's calls that are under way with UNAVAILABLE and this text; after `close`."""
     @property
     def closed(self) -> bool: ...
     @property
     def calls(self) -> int:
-        """Calls under way, of both planes."""
+        """Calls of the lane under way."""
+    @property
+    def waiting(self) -> int:
+        """Calls of the lane that wait for their turn."""
     @property
     def last_used(self) -> int:
         """When a call last began, in milliseconds since the epoch; 0 for never."""
-    def set_limit(self, limit: int) -> None:
-        """Calls at a time; 0 for any number."""
+    def set_limit(self, limit: int, queue: int, /) -> None:
+        """So many calls at a time, and so many that wait, of a copy that was made with a limit."""
     def set_load(self, load: int) -> None:
         """Calls that others are known to make on it; they count where the less busy copy is chosen."""
 
@@ -193,7 +207,7 @@ class Lane:
         """What other pods are told of when the least recently used model was last used, in milliseconds since the epoch."""
     def peer(self, id: str) -> Peer: ...
     def fileno(self) -> int:
-        """Readable when a version was taken over, or a closed copy has no call left."""
+        """Readable when a version was taken over, a closed copy has no call left, or the turn of a call of the Python plane has come."""
     def quiet(self) -> None:
         """Makes `fileno` unreadable until something is new."""
     def copy(
@@ -212,8 +226,8 @@ class Lane:
             address: of the model server beside this router, `host:port` or `unix:/path`.
             tried: what the Python door is told, as `mm-lane-tried`, of a call that failed here.
             weight: how much it takes on beside others.
-            limit: calls at a time; 0 for any number.
-            queue: calls that may wait for their turn; any further is Python's.
+            limit: calls at a time, of both planes; 0 for any number.
+            queue: calls that may wait for their turn, in one line; any further is Python's.
             busy: where its calls count beside its own account; None: nowhere else.
         """
     def publish(

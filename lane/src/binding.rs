@@ -3,7 +3,7 @@
 use crate::binding_accounts::{PyBusy, PyGate};
 use crate::binding_tls::{PyPeerTls, PyTls};
 use crate::busy::Busy;
-use crate::copy::{Copy, Entry, Host, Inside};
+use crate::copy::{Copy, Host};
 use crate::counters::{self, Bounds, Way};
 use crate::lane::Lane;
 use crate::news::News;
@@ -14,43 +14,65 @@ use crate::rest::door::Ports;
 use crate::rules::{Rule, Rules};
 use crate::settings::Settings;
 use crate::table::{Change, Model};
+use crate::turns::{Asked, Turns};
 use http::HeaderValue;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Where calls of one model can go, and the account of them that both planes keep.
 #[pyclass(name = "Copy", module = "mesh_lane", frozen)]
 struct PyCopy {
     copy: Arc<Copy>,
-    /// Calls of the Python plane that are under way.
-    inside: Mutex<Vec<Inside>>,
 }
 
 impl PyCopy {
     fn of(copy: Copy) -> Self {
-        Self { copy: Arc::new(copy), inside: Mutex::default() }
+        Self { copy: Arc::new(copy) }
     }
 }
 
 #[pymethods]
 impl PyCopy {
-    /// Counts a call of the Python plane; False if the copy is full or closed.
-    fn enter(&self) -> bool {
-        let Entry::Entered(inside) = self.copy.enter() else { return false };
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner).push(inside);
-        true
+    /// What a call of the Python plane gets: 0 is a place, above is its ticket in the line, below 0 there are too many.
+    fn ask(&self) -> i64 {
+        match self.copy.ask() {
+            Asked::Entered => 0,
+            Asked::Waits(ticket) => ticket as i64,
+            Asked::TooMany => -1,
+        }
     }
 
     /// A call of the Python plane is over.
-    fn leave(&self) {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    fn give_back(&self) {
+        self.copy.give_back();
     }
 
-    /// Lets no call begin any more, on neither plane.
+    /// A call of the Python plane leaves the line, or does not use the place that it was granted.
+    fn give_up(&self, ticket: u64) {
+        self.copy.give_up(ticket);
+    }
+
+    /// Tickets whose turn has come since this was asked last.
+    fn granted(&self) -> Vec<u64> {
+        self.copy.granted()
+    }
+
+    /// Calls of the Python plane that have places already.
+    fn adopt(&self, calls: u32) {
+        self.copy.adopt(calls);
+    }
+
+    /// What the lane's calls took since this was asked last, as `mesh_lane.pyi` says.
+    fn times(&self) -> (u64, u64, Vec<u64>, u64) {
+        let times = self.copy.turns.as_ref().map(|turns| turns.take()).unwrap_or_default();
+        (times.calls, times.microseconds, times.waits, times.waited)
+    }
+
+    /// Lets no call of the lane begin any more.
     fn close(&self) {
         self.copy.close();
     }
@@ -75,8 +97,13 @@ impl PyCopy {
         self.copy.last_used()
     }
 
-    fn set_limit(&self, limit: u32) {
-        self.copy.set_limit(limit);
+    #[getter]
+    fn waiting(&self) -> u32 {
+        self.copy.turns.as_ref().map_or(0, |turns| turns.waiting())
+    }
+
+    fn set_limit(&self, limit: u32, queue: u32) {
+        self.copy.set_limit(limit, queue);
     }
 
     fn set_load(&self, load: u32) {
@@ -109,7 +136,7 @@ impl PyPeer {
     #[pyo3(signature = (*, tried=""))]
     fn copy(&self, tried: &str) -> PyResult<PyCopy> {
         let (host, busy) = (Host::Peer(Arc::clone(&self.peer)), Arc::clone(&self.peer.busy));
-        Ok(PyCopy::of(Copy::new(host, busy, copy_name(tried)?, 1, 0, 0, Arc::clone(&self.news))))
+        Ok(PyCopy::of(Copy::new(host, busy, copy_name(tried)?, 1, None, Arc::clone(&self.news))))
     }
 }
 
@@ -224,7 +251,7 @@ impl PyLane {
         self.0.rest_address.map(|address| address.to_string())
     }
 
-    /// Becomes readable when a version was taken over or a closed copy is empty.
+    /// Becomes readable when a version was taken over, a closed copy is empty, or a turn of Python's has come.
     fn fileno(&self) -> i32 {
         self.0.news.number()
     }
@@ -238,7 +265,8 @@ impl PyLane {
     fn copy(&self, address: &str, tried: &str, weight: u32, limit: u32, queue: u32, busy: Option<&PyBusy>) -> PyResult<PyCopy> {
         let host = Host::Runtime(self.0.places.place(Address::parse(address), false));
         let busy = busy.map_or_else(Arc::default, |busy| Arc::clone(&busy.0));
-        Ok(PyCopy::of(Copy::new(host, busy, copy_name(tried)?, weight, limit, queue, Arc::clone(&self.0.news))))
+        let turns = (limit > 0).then(|| Turns::new(limit, queue, Arc::clone(&self.0.times)));
+        Ok(PyCopy::of(Copy::new(host, busy, copy_name(tried)?, weight, turns, Arc::clone(&self.0.news))))
     }
 
     /// Changes models, aliases or rules, all in one version.

@@ -6,7 +6,7 @@ use crate::choice::{balanced, choose};
 use crate::copy::{Copy, Entry, Inside};
 use crate::counters::{Ended, Series, Way};
 use crate::deadline;
-use crate::framing::{Addressing, Messages, Refusal};
+use crate::framing::{Addressing, Messages};
 use crate::headers::{ENCODING, TIMEOUT, to_peer, to_runtime};
 use crate::hops;
 use crate::http2::Head;
@@ -112,7 +112,7 @@ impl Call {
             }
             Ok(End::Gone) | Err(Stopped::Caller | Stopped::Answerer) => status::CANCELLED,
             Err(Stopped::Refused(refusal)) => {
-                let (code, text, error) = told(&refusal);
+                let (code, text, error) = refusal.told();
                 caller.refuse(code, &text, Some(error));
                 code
             }
@@ -181,8 +181,13 @@ impl Call {
         let inside = match copy.enter() {
             Entry::Entered(inside) => Some(inside),
             Entry::Closed => None,
-            Entry::Full => caller.unless_gone(copy.wait()).await.ok_or(Stopped::Caller)?,
+            Entry::Full => {
+                // Who leaves the line or is late in it is counted as a call of the copy, too.
+                self.series = Some(resident.series(way, alias.as_ref(), self.method()));
+                caller.unless_gone(copy.wait()).await.ok_or(Stopped::Caller)?
+            }
         };
+        self.series = None;
         Ok(inside.map(|inside| Route { resident, alias, rule, copy, way, hop, _inside: inside, _admitted: admitted }))
     }
 
@@ -264,10 +269,13 @@ impl Call {
         }
     }
 
+    fn method(&self) -> &str {
+        self.parts.uri.path().trim_start_matches('/')
+    }
+
     /// What is sent to a copy.
     fn straight(&mut self, route: &Route) -> Sent {
-        let method = self.parts.uri.path().trim_start_matches('/');
-        self.series = Some(route.resident.series(route.way, route.alias.as_ref(), method));
+        self.series = Some(route.resident.series(route.way, route.alias.as_ref(), self.method()));
         let (headers, from, inject) = match &route.hop {
             None => {
                 let headers = to_runtime(&self.parts.headers, &route.resident.model.naming);
@@ -378,20 +386,5 @@ fn learn(route: &Route, caller: &mut Caller) {
     if let Some(load) = caller.load.take() {
         peer.busy.reported(load, now());
         peer.answered();
-    }
-}
-
-/// Code and text for the caller, and the class of the error for a pod.
-fn told(refusal: &Refusal) -> (usize, String, &'static str) {
-    match refusal {
-        Refusal::TooLarge { size, limit } => {
-            (status::RESOURCE_EXHAUSTED, format!("a message of this stream has {size} bytes, and {limit} are the limit"), "TooLarge")
-        }
-        Refusal::Malformed(text) => (status::INVALID_ARGUMENT, text.clone(), "Malformed"),
-        Refusal::Compressed => (
-            status::INVALID_ARGUMENT,
-            "a message of this stream is compressed, and its call does not say how; name the compression in grpc-encoding".to_owned(),
-            "Malformed",
-        ),
     }
 }

@@ -58,6 +58,7 @@ mod tests {
     use crate::news::News;
     use crate::peer::Peer;
     use crate::places::{Address, Places};
+    use crate::turns::Turns;
     use http::HeaderValue;
     use std::sync::atomic::AtomicU64;
 
@@ -74,14 +75,15 @@ mod tests {
 
         fn here(&self, limit: u32) -> Arc<Copy> {
             let host = Host::Runtime(self.places.place(Address::parse("a:1"), false));
-            Arc::new(Copy::new(host, Arc::new(Busy::new(Arc::clone(&self.turns))), None, 1, limit, 0, Arc::clone(&self.news)))
+            let turns = (limit > 0).then(|| Turns::new(limit, 0, Arc::default()));
+            Arc::new(Copy::new(host, Arc::new(Busy::new(Arc::clone(&self.turns))), None, 1, turns, Arc::clone(&self.news)))
         }
 
         fn on(&self, pod: &str) -> (Arc<Peer>, Arc<Copy>) {
             let peer = Arc::new(Peer::new(pod, Arc::new(Busy::new(Arc::clone(&self.turns)))));
             peer.moved(Some(self.places.place(Address::parse(&format!("{pod}:1")), true)), false);
             let busy = Arc::clone(&peer.busy);
-            (Arc::clone(&peer), Arc::new(Copy::new(Host::Peer(peer), busy, None, 1, 0, 0, Arc::clone(&self.news))))
+            (Arc::clone(&peer), Arc::new(Copy::new(Host::Peer(peer), busy, None, 1, None, Arc::clone(&self.news))))
         }
     }
 

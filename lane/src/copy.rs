@@ -4,9 +4,11 @@ use crate::busy::{Busy, now};
 use crate::news::News;
 use crate::peer::Peer;
 use crate::places::Place;
+use crate::turns::Turns;
 use http::HeaderValue;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 use tokio::sync::Notify;
 
 /// Who answers for a copy.
@@ -17,7 +19,12 @@ pub enum Host {
     Peer(Arc<Peer>),
 }
 
-const CLOSED: u64 = 1 << 63;
+/// What stands in a copy's one number: that no call of the lane begins any more, that somebody waits for a turn, calls of the Python
+/// plane that have one, and below them the calls of the lane.
+pub const CLOSED: u64 = 1 << 63;
+pub const AWAITED: u64 = 1 << 62;
+pub const PYTHONS: u64 = 1 << 31;
+pub const LANES: u64 = PYTHONS - 1;
 
 /// One copy. Entering and leaving are single atomic steps, so that after `close` no call begins and a count of zero is final.
 #[derive(Debug)]
@@ -28,20 +35,16 @@ pub struct Copy {
     /// Names this copy to the Python door when a call that failed here is replayed to it.
     pub tried: Option<HeaderValue>,
     weight: u32,
-    /// Calls at a time; 0 means any number.
-    limit: AtomicU32,
-    /// Calls that may wait for their turn.
-    queue: u32,
-    calls: AtomicU64,
-    waiting: AtomicU32,
+    /// Where its runtime takes so many calls at a time; None: any number.
+    pub turns: Option<Box<Turns>>,
+    pub state: AtomicU64,
     /// Calls that others are known to make.
     load: AtomicU32,
     last_used: AtomicU64,
-    freed: Notify,
     /// Why calls under way were ended, once they were.
     farewell: OnceLock<Arc<str>>,
     ended: Notify,
-    news: Arc<News>,
+    pub news: Arc<News>,
 }
 
 /// What came of entering.
@@ -52,24 +55,25 @@ pub enum Entry {
     Closed,
 }
 
-/// A call that counts on its copy as long as this lives.
+/// A call of the lane that counts on its copy as long as this lives.
 #[derive(Debug)]
-pub struct Inside(Arc<Copy>);
+pub struct Inside {
+    copy: Arc<Copy>,
+    /// Since when, where calls have turns.
+    since: Option<Instant>,
+}
 
 impl Copy {
-    pub fn new(host: Host, busy: Arc<Busy>, tried: Option<HeaderValue>, weight: u32, limit: u32, queue: u32, news: Arc<News>) -> Self {
+    pub fn new(host: Host, busy: Arc<Busy>, tried: Option<HeaderValue>, weight: u32, turns: Option<Turns>, news: Arc<News>) -> Self {
         Self {
             host,
             busy,
             tried,
             weight: weight.max(1),
-            limit: AtomicU32::new(limit),
-            queue,
-            calls: AtomicU64::new(0),
-            waiting: AtomicU32::new(0),
+            turns: turns.map(Box::new),
+            state: AtomicU64::new(0),
             load: AtomicU32::new(0),
             last_used: AtomicU64::new(0),
-            freed: Notify::new(),
             farewell: OnceLock::new(),
             ended: Notify::new(),
             news,
@@ -78,59 +82,46 @@ impl Copy {
 
     /// Enters if there is room and nobody waits longer.
     pub fn enter(self: &Arc<Self>) -> Entry {
-        if self.limit.load(SeqCst) > 0 && self.waiting.load(SeqCst) > 0 {
-            return if self.closed() { Entry::Closed } else { Entry::Full };
-        }
-        self.try_enter()
-    }
-
-    /// Waits for a turn; None if too many wait already, or the copy goes.
-    pub async fn wait(self: &Arc<Self>) -> Option<Inside> {
-        let _turn = Turn::take(self)?;
-        loop {
-            let freed = self.freed.notified();
-            tokio::pin!(freed);
-            freed.as_mut().enable();
-            match self.try_enter() {
-                Entry::Entered(inside) => return Some(inside),
-                Entry::Closed => return None,
-                Entry::Full => freed.await,
-            }
-        }
-    }
-
-    fn try_enter(self: &Arc<Self>) -> Entry {
-        let limit = self.limit.load(SeqCst);
-        if limit == 0 {
-            if self.calls.fetch_add(1, SeqCst) & CLOSED != 0 {
+        let Some(turns) = &self.turns else {
+            if self.state.fetch_add(1, SeqCst) & CLOSED != 0 {
                 self.leave();
                 return Entry::Closed;
             }
-        } else {
-            let step = |calls: u64| (calls & CLOSED == 0 && calls < u64::from(limit)).then_some(calls + 1);
-            if let Err(calls) = self.calls.fetch_update(SeqCst, SeqCst, step) {
-                return if calls & CLOSED != 0 { Entry::Closed } else { Entry::Full };
+            return Entry::Entered(self.inside());
+        };
+        let free = turns.free();
+        let step = |state: u64| (state & (CLOSED | AWAITED) == 0 && free(state)).then_some(state + 1);
+        match self.state.fetch_update(SeqCst, SeqCst, step) {
+            Ok(_) => {
+                turns.entered();
+                Entry::Entered(self.inside())
             }
+            Err(state) if state & CLOSED != 0 => Entry::Closed,
+            Err(_) => Entry::Full,
         }
+    }
+
+    /// A call that has its place.
+    pub fn inside(self: &Arc<Self>) -> Inside {
         self.last_used.store(now(), Relaxed);
         self.busy.began();
-        Entry::Entered(Inside(Arc::clone(self)))
+        Inside { copy: Arc::clone(self), since: self.turns.as_ref().map(|_| Instant::now()) }
     }
 
-    fn leave(&self) {
-        let before = self.calls.fetch_sub(1, SeqCst);
-        if before == CLOSED | 1 {
+    fn leave(self: &Arc<Self>) {
+        let before = self.state.fetch_sub(1, SeqCst);
+        if before & (CLOSED | LANES) == CLOSED | 1 {
             self.news.ring();
         }
-        if self.waiting.load(SeqCst) > 0 {
-            self.freed.notify_one();
+        if before & AWAITED != 0 {
+            self.advance();
         }
     }
 
-    /// Lets no call begin any more; those that wait are told.
-    pub fn close(&self) {
-        self.calls.fetch_or(CLOSED, SeqCst);
-        self.freed.notify_waiters();
+    /// Lets no call of the lane begin any more; those that wait are told.
+    pub fn close(self: &Arc<Self>) {
+        self.state.fetch_or(CLOSED, SeqCst);
+        self.send_away();
         self.news.ring();
     }
 
@@ -153,22 +144,17 @@ impl Copy {
     }
 
     pub fn closed(&self) -> bool {
-        self.calls.load(SeqCst) & CLOSED != 0
+        self.state.load(SeqCst) & CLOSED != 0
     }
 
-    /// Calls under way.
+    /// Calls of the lane under way.
     pub fn calls(&self) -> u64 {
-        self.calls.load(SeqCst) & !CLOSED
+        self.state.load(SeqCst) & LANES
     }
 
     /// When a call last began, in milliseconds since the epoch; 0 for never.
     pub fn last_used(&self) -> u64 {
         self.last_used.load(Relaxed)
-    }
-
-    pub fn set_limit(&self, limit: u32) {
-        self.limit.store(limit, SeqCst);
-        self.freed.notify_waiters();
     }
 
     pub fn set_load(&self, load: u32) {
@@ -190,7 +176,7 @@ impl Copy {
 
     /// Whether calls on it stand in line.
     pub fn limited(&self) -> bool {
-        self.limit.load(SeqCst) > 0
+        self.turns.is_some()
     }
 
     /// How busy its pod is, by its weight; then when that was chosen last.
@@ -202,27 +188,11 @@ impl Copy {
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        self.0.busy.ended();
-        self.0.leave();
-    }
-}
-
-/// A turn among those that wait.
-struct Turn<'a>(&'a Copy);
-
-impl<'a> Turn<'a> {
-    fn take(copy: &'a Copy) -> Option<Self> {
-        let step = |waiting: u32| (waiting < copy.queue).then_some(waiting + 1);
-        copy.waiting.fetch_update(SeqCst, SeqCst, step).ok().map(|_| Self(copy))
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        // Whoever gives up after a place became free passes it on.
-        if self.0.waiting.fetch_sub(1, SeqCst) > 1 {
-            self.0.freed.notify_one();
+        if let (Some(turns), Some(since)) = (&self.copy.turns, self.since) {
+            turns.left(since.elapsed());
         }
+        self.copy.busy.ended();
+        self.copy.leave();
     }
 }
 
@@ -231,16 +201,9 @@ mod tests {
     use super::*;
     use crate::places::{Address, Places};
 
-    fn copy(limit: u32, queue: u32) -> Arc<Copy> {
-        Arc::new(Copy::new(
-            Host::Runtime(Places::default().place(Address::parse("127.0.0.1:1"), false)),
-            Arc::default(),
-            None,
-            1,
-            limit,
-            queue,
-            Arc::new(News::new().expect("an eventfd")),
-        ))
+    fn copy() -> Arc<Copy> {
+        let host = Host::Runtime(Places::default().place(Address::parse("127.0.0.1:1"), false));
+        Arc::new(Copy::new(host, Arc::default(), None, 1, None, Arc::new(News::new().expect("an eventfd"))))
     }
 
     fn inside(copy: &Arc<Copy>) -> Inside {
@@ -250,7 +213,7 @@ mod tests {
 
     #[test]
     fn after_it_closed_no_call_begins_and_running_ones_end() {
-        let copy = copy(0, 0);
+        let copy = copy();
         let running = inside(&copy);
         assert!(copy.last_used() > 0);
         copy.close();
@@ -262,26 +225,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn beyond_the_limit_calls_wait_and_beyond_the_queue_they_do_not() {
-        let copy = copy(1, 1);
-        let running = inside(&copy);
-        assert!(matches!(copy.enter(), Entry::Full));
-        let waiter = tokio::spawn({
-            let copy = Arc::clone(&copy);
-            async move { copy.wait().await.is_some() }
-        });
-        while copy.waiting.load(SeqCst) == 0 {
-            tokio::task::yield_now().await;
-        }
-        assert!(copy.wait().await.is_none());
-        drop(running);
-        assert!(waiter.await.expect("it ran"));
-        assert_eq!((copy.calls(), copy.waiting.load(SeqCst)), (0, 0));
-    }
-
-    #[tokio::test]
     async fn calls_that_outlive_their_copy_are_told_why_they_end() {
-        let copy = copy(0, 0);
+        let copy = copy();
         let _running = inside(&copy);
         let told = tokio::spawn({
             let copy = Arc::clone(&copy);
@@ -292,20 +237,5 @@ mod tests {
         copy.end("it leaves");
         assert_eq!(&*told.await.expect("it ran"), "it leaves");
         assert_eq!(&*copy.ended().await, "it leaves");
-    }
-
-    #[tokio::test]
-    async fn those_that_wait_for_a_copy_that_goes_are_told() {
-        let copy = copy(1, 5);
-        let _running = inside(&copy);
-        let waiter = tokio::spawn({
-            let copy = Arc::clone(&copy);
-            async move { copy.wait().await.is_none() }
-        });
-        while copy.waiting.load(SeqCst) == 0 {
-            tokio::task::yield_now().await;
-        }
-        copy.close();
-        assert!(waiter.await.expect("it ran"));
     }
 }

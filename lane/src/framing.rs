@@ -1,6 +1,7 @@
 //! The gRPC messages in a request's body: each gets the concrete model's id, as its bytes pass.
 
 use crate::splice::{self, Fault};
+use crate::status;
 use bytes::{Buf, Bytes, BytesMut};
 use std::sync::Arc;
 
@@ -15,6 +16,23 @@ pub enum Refusal {
     TooLarge { size: usize, limit: usize },
     Malformed(String),
     Compressed,
+}
+
+impl Refusal {
+    /// Code and text for the caller, and the class of the error for a pod.
+    pub fn told(&self) -> (usize, String, &'static str) {
+        match self {
+            Self::TooLarge { size, limit } => {
+                (status::RESOURCE_EXHAUSTED, format!("a message of this stream has {size} bytes, and {limit} are the limit"), "TooLarge")
+            }
+            Self::Malformed(text) => (status::INVALID_ARGUMENT, text.clone(), "Malformed"),
+            Self::Compressed => (
+                status::INVALID_ARGUMENT,
+                "a message of this stream is compressed, and its call does not say how; name the compression in grpc-encoding".to_owned(),
+                "Malformed",
+            ),
+        }
+    }
 }
 
 /// What is done to each message.

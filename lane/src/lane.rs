@@ -23,6 +23,8 @@ pub struct Lane {
     pub pod: Arc<Pod>,
     pub news: Arc<News>,
     pub places: Arc<Places>,
+    /// Bounds of histograms of times.
+    pub times: Arc<[u64]>,
     workers: Vec<Hired>,
     version: Mutex<u64>,
 }
@@ -67,7 +69,8 @@ impl Lane {
             })?;
             workers.push(Hired { orders, applied, thread: Mutex::new(Some(thread)) });
         }
-        let mut lane = Self { address: None, rest_address: None, pod, news, places, workers, version: Mutex::new(0) };
+        let times = Arc::clone(&settings.bounds.times);
+        let mut lane = Self { address: None, rest_address: None, pod, news, places, times, workers, version: Mutex::new(0) };
         lane.address = settings.listen.map(|at| lane.listen(at, &Port::Clients)).transpose()?;
         let rest = settings.rest.as_ref();
         lane.rest_address = rest.map(|ports| lane.listen(ports.listen, &Port::Rest(ports.python.clone()))).transpose()?;

@@ -50,6 +50,7 @@ mod table;
 mod tls;
 mod tried;
 mod trust;
+mod turns;
 mod worker;
 
 #[global_allocator]

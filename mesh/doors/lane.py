@@ -45,7 +45,6 @@ def why_off(settings: Settings, pod: LivingPod) -> str:
         "headers of every call go into the log (MM_LOG_REQUEST_HEADERS)": bool(settings.log_request_headers),
         "traces of every call are exported": traces.exported(),
         "every call is sent to StatsD (MM_METRICS)": isinstance(pod.metrics.options, StatsdOptions),
-        "the runtime limits the calls on a copy": pod.runtime.limits_concurrency,
         "the runtime may be ended when no call runs (MESH_RECYCLE_RUNTIME)": bool(settings.recycle_runtime),
     }
     found = [reason for reason, holds in reasons.items() if holds]

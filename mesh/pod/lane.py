@@ -77,7 +77,7 @@ class Publisher:
         private: Collection[str],
     ) -> None:
         self._lane, self._conductor, self._registry, self._targets = lane, conductor, registry, targets
-        self._runtime, self._travels, self._metrics = runtime, travels, metrics
+        self._runtime, self._travels, self._turns, self._metrics = runtime, travels, travels.turns, metrics
         self._address, self._answered, self._private = address.removeprefix("ipv4:"), answered, private
         self._table = Table(lane, conductor.pod.pods, registry)
         self._leaving: dict[CopyId, _Leaving] = {}
@@ -108,6 +108,8 @@ class Publisher:
         self._targets.called_by = None
         self._table.end()
         asyncio.get_running_loop().remove_reader(self._lane.fileno())
+        # Its last calls may have left places to those that wait.
+        self._turns.heard()
         for leaving in self._leaving.values():
             leaving.over.set()
 
@@ -128,7 +130,7 @@ class Publisher:
             self._table.shut(bool(self._paused), [] if self._paused else list(noted(self._registry.models)))
 
     async def give_over(self, why: str) -> None:
-        """As `pause`; returns when no call begins any more."""
+        """As `pause`; returns when no call comes any more. Those in line have their turns."""
         self.pause(why)
         await self.settled()
 
@@ -155,7 +157,10 @@ class Publisher:
         copy = self._conductor.pod.cache.copy(copy_id)
         if copy is None or copy.state not in SERVING:
             return
-        copy.account = account = self._lane.copy(self._address, tried=name_of(copy_id), busy=self._lane.busy)
+        limit, queue = self._turns.limits(copy)
+        account = self._lane.copy(self._address, tried=name_of(copy_id), limit=limit, queue=queue, busy=self._lane.busy)
+        copy.account = account
+        self._turns.share(copy, account)
         self._table.add(copy_id, account, self._registry.models.get(copy_id.model))
 
     def _withdraw(self, copy_id: CopyId) -> None:
@@ -171,12 +176,14 @@ class Publisher:
     def _heard(self) -> None:
         self._lane.quiet()
         self._news.set()
+        self._turns.heard()
         acknowledged = self._lane.acknowledged
         for copy_id, leaving in list(self._leaving.items()):
             if leaving.version <= acknowledged and leaving.copy.calls == 0:
                 del self._leaving[copy_id]
                 leaving.over.set()
                 copy = self._conductor.pod.cache.copy(copy_id)
+                self._turns.count(copy_id.model, leaving.copy, copy)
                 if copy is not None and copy.state is State.DRAINING and copy.calls == 0:
                     self._conductor.tell(LastCallEnded(copy_id))
 
@@ -222,3 +229,12 @@ class Publisher:
             if copy is not None and copy.state in SERVING:
                 cache.count(copy, calls)
                 copy.used()
+        if self._turns.limited:
+            for model_id in {ModelId(row[0]) for row in rows if row[-1] != "there"}:
+                self._count_times(model_id)
+
+    def _count_times(self, model: ModelId) -> None:
+        """Takes over the times of a model's calls where they stand in line."""
+        here = self._table.serves(model)
+        if here is not None:
+            self._turns.count(model, here[1], self._conductor.pod.cache.copy(here[0]))

@@ -116,7 +116,7 @@ class Travels:
 
     def __init__(self, conductor: Conductor, view: View, lookups: Lookups, admission: Admission, turns: Turns, metrics: Metrics) -> None:
         self._conductor, self._view, self._lookups = conductor, view, lookups
-        self._admission, self._turns, self._metrics = admission, turns, metrics
+        self._admission, self.turns, self._metrics = admission, turns, metrics
         self._underway = Underway()
         conductor.watch(self._underway.watch)
         self._denied: WeakKeyDictionary[Copy, Millis] = WeakKeyDictionary()
@@ -189,7 +189,7 @@ class Travels:
         self.calls += 1
         with _Use(copy, self._conductor, self._view.pods, self._underway) as use:
             try:
-                use.give_back = await self._turns.take(copy)
+                use.give_back = await self.turns.take(copy)
                 result = await way.here(copy)
             except RuntimeStatus as status:
                 error = error_of(call.method, status) or status

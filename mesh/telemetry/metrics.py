@@ -190,6 +190,11 @@ class Metrics:
         """A call has waited for its turn on a copy."""
         self._of_model(known.REQUEST_QUEUE, model, ms)
 
+    def queue_delays(self, waits: Calls, model: str = "") -> None:
+        """Calls that Python did not see had their turns on a copy after such waits."""
+        if self._prometheus is not None:
+            self._prometheus.observe_all(known.REQUEST_QUEUE, (model,) if self._per_model else (), waits.counts, waits.total)
+
     def loading_queue_delay(self, ms: float, model: str = "") -> None:
         """A load has waited for its turn."""
         self._of_model(known.LOADING_QUEUE, model, ms)

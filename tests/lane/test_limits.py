@@ -78,15 +78,15 @@ def test_a_closed_copy_is_passed_by_before_workers_heard_of_it(pod: Pod, model: 
     copy = pod.resident(model)
     copy.close()
     assert not straight(pod.client, model)
-    assert not copy.enter()
+    assert copy.calls == 0
 
 
-def test_both_planes_keep_one_account(pod: Pod, model: str) -> None:
+def test_both_planes_keep_one_limit(pod: Pod, model: str) -> None:
     copy = pod.resident(model, limit=1)
-    assert copy.enter()
-    assert copy.calls == 1
+    assert copy.ask() == 0
+    assert copy.ask() < 0
     assert not straight(pod.client, model)
-    copy.leave()
+    copy.give_back()
     assert straight(pod.client, model)
 
 
@@ -99,10 +99,62 @@ def test_beyond_a_copys_limit_calls_wait_their_turn(pod: Pod, model: str) -> Non
         first = pod.client.predicting(model, "test:hold")
         runtime.awaited("hold", model)
         others = [pod.client.predicting(model, f"call {number}") for number in range(5)]
+        until(lambda: copy.waiting == 5, "they stand in line")
         assert copy.calls == 1
     assert first.result(30)
     assert [call.result(30).results[0].category for call in others] == [answer(model, f"call {number}") for number in range(5)]
     until(lambda: copy.calls == 0)
+    calls, microseconds, waits, waited = copy.times()
+    assert (calls, sum(waits)) == (6, 6)
+    assert min(microseconds, waited) > 0
+
+
+def test_a_call_of_the_lane_that_leaves_tells_python_whose_turn_it_is(pod: Pod, model: str) -> None:
+    copy, runtime = pod.resident(model, limit=1, queue=10), pod.mesh.runtime
+    with runtime.holding(f"call:{model}"):
+        first = pod.client.predicting(model, "test:hold")
+        runtime.awaited("hold", model)
+        ticket = copy.ask()
+        last = pod.client.predicting(model)
+        until(lambda: copy.waiting == 1, "it stands behind Python's")
+        pod.lane.quiet()
+        assert not copy.granted()
+    assert select.select([pod.lane], [], [], 60)[0]
+    assert copy.granted() == [ticket]
+    assert first.result(30)
+    assert (copy.calls, copy.waiting) == (0, 1)
+    copy.give_back()
+    assert last.result(30).results[0].category == answer(model)
+
+
+def test_who_gives_up_while_it_waits_makes_room_in_the_line(pod: Pod, model: str) -> None:
+    copy = pod.resident(model, limit=1, queue=1)
+    assert copy.ask() == 0
+    pod.lane.collect()
+    with refused(StatusCode.DEADLINE_EXCEEDED):
+        pod.client.predict(model, timeout=0.5)
+    call = pod.client.predicting(model)
+    until(lambda: copy.waiting == 1)
+    call.cancel()
+    until(lambda: copy.waiting == 0)
+    copy.give_back()
+    assert straight(pod.client, model)
+    until(lambda: copy.calls == 0)
+    codes = [row[3] for row in pod.lane.collect() if row[0] == model for _ in range(row[4][0])]
+    # Who is late has left, or was told so, whichever came first; both were the copy's.
+    assert len(codes) == 3
+    assert set(codes) - {4} == {0, 1}
+
+
+def test_who_waits_for_a_copy_that_goes_is_pythons(pod: Pod, model: str) -> None:
+    copy = pod.resident(model, limit=1, queue=1)
+    assert copy.ask() == 0
+    call = pod.client.predicting(model, "test:metadata")
+    until(lambda: copy.waiting == 1)
+    copy.close()
+    agents = [header.value for header in call.result(30).headers if header.name == "user-agent"]
+    assert not agents[0].startswith(b"mesh-lane/")
+    assert copy.waiting == 0
 
 
 def test_all_calls_of_many_callers_are_answered_and_counted(pod: Pod, model: str) -> None:
@@ -174,7 +226,7 @@ def test_who_listens_on_a_unix_socket_gets_calls_as_they_came(tmp_path: Path, me
 def test_of_two_copies_the_less_busy_one_is_called(pod: Pod, model: str) -> None:
     pod.mesh.client.loaded(model)
     busy, idle = (pod.lane.copy(pod.runtime_address) for _ in range(2))
-    assert busy.enter()
+    busy.set_load(1)
     pod.published(models=[(model, [busy, idle])])
     before = busy.last_used
     for _ in range(10):

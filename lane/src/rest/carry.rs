@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderValue, header};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const METHOD: &str = "inference.GRPCInferenceService/ModelInfer";
 const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -32,7 +32,6 @@ pub struct Route {
     copy: Arc<Copy>,
     /// For the pod that has the copy, if that is another one.
     hop: Option<HeaderValue>,
-    _inside: Inside,
     _admitted: Admitted,
     /// The name that the message is to have.
     pub model: Arc<str>,
@@ -75,7 +74,7 @@ pub fn known(worker: &Worker, name: &str) -> bool {
 }
 
 /// Where a call of a model goes; odd if that is Python's to see to.
-pub async fn route(worker: &Worker, name: &str) -> Result<Route, Odd> {
+pub fn route(worker: &Worker, name: &str) -> Result<Route, Odd> {
     let (found, inject) = {
         let table = worker.table.borrow();
         let rule = table.rules.of(METHOD).ok_or(Odd)?;
@@ -88,20 +87,33 @@ pub async fn route(worker: &Worker, name: &str) -> Result<Route, Odd> {
         hops::hit(&found.resident.model.id, &worker.pod.id, &peer.id, called, now()).ok_or(Odd)
     });
     let (hop, admitted) = (hop.transpose()?, worker.pod.admit().ok_or(Odd)?);
-    let inside = match copy.enter() {
-        Entry::Entered(inside) => inside,
-        Entry::Closed => return Err(Odd),
-        Entry::Full => copy.wait().await.ok_or(Odd)?,
-    };
     // The pod that calls the runtime names the model to it.
     let model = if inject && copy.peer().is_none() { Arc::clone(&found.resident.model.id) } else { name.into() };
-    Ok(Route { found, copy, hop, _inside: inside, _admitted: admitted, model })
+    Ok(Route { found, copy, hop, _admitted: admitted, model })
+}
+
+impl Route {
+    /// Enters the copy, in its turn, and says how long that took; odd if Python is to see to that.
+    pub async fn enter(&self, worker: &Rc<Worker>, message: &Bytes) -> Result<(Inside, Duration), Odd> {
+        match self.copy.enter() {
+            Entry::Entered(inside) => Ok((inside, Duration::ZERO)),
+            Entry::Closed => Err(Odd),
+            Entry::Full => {
+                // Who leaves the line is counted as a call of the copy, too.
+                let count = Count::begin(worker, self, Duration::ZERO, message);
+                let (began, inside) = (Instant::now(), self.copy.wait().await);
+                count.end(None);
+                Ok((inside.ok_or(Odd)?, began.elapsed()))
+            }
+        }
+    }
 }
 
 /// Counts a call when it is over, unless Python does.
 pub struct Count {
     worker: Rc<Worker>,
     series: Option<Rc<Series>>,
+    waited: Duration,
     began: Instant,
     bytes_in: u64,
     /// Code, and bytes answered; to begin with those of a call whose caller left.
@@ -109,11 +121,12 @@ pub struct Count {
 }
 
 impl Count {
-    pub fn begin(worker: &Rc<Worker>, route: &Route, message: &Bytes) -> Self {
+    /// `waited`: for its turn, before now.
+    pub fn begin(worker: &Rc<Worker>, route: &Route, waited: Duration, message: &Bytes) -> Self {
         let way = if route.hop.is_none() { Way::Here } else { Way::There };
         let series = route.found.resident.series(way, route.found.alias.as_ref(), METHOD);
-        let ended = (status::CANCELLED, 0);
-        Self { worker: Rc::clone(worker), series: Some(series), began: Instant::now(), bytes_in: message.len() as u64, ended }
+        let (worker, bytes_in, ended) = (Rc::clone(worker), message.len() as u64, (status::CANCELLED, 0));
+        Self { worker, series: Some(series), waited, began: Instant::now(), bytes_in, ended }
     }
 
     /// The call ended with this code, and so many bytes were answered; None: who answers in the end counts it.
@@ -128,7 +141,7 @@ impl Count {
 impl Drop for Count {
     fn drop(&mut self) {
         let Some(series) = &self.series else { return };
-        let ((code, bytes_out), microseconds) = (self.ended, self.began.elapsed().as_micros() as u64);
+        let ((code, bytes_out), microseconds) = (self.ended, (self.waited + self.began.elapsed()).as_micros() as u64);
         self.worker.counters.count(series, Ended { code, bytes_in: self.bytes_in, bytes_out, microseconds });
     }
 }

@@ -219,16 +219,20 @@ pub enum Answer {
 
 /// The answer to a body; odd if it is Python's to give.
 pub async fn answered(worker: &Rc<Worker>, body: Bytes, infer: &Infer) -> Result<Answer, Untold> {
-    let route = carry::route(worker, &infer.model).await?;
+    let route = carry::route(worker, &infer.model)?;
     let (json, model, version) = (infer.json.unwrap_or(body.len()), route.model.clone(), infer.version.clone());
     let size = body.len();
     let (message, reply) = aside(size, move || framed(&body, json, Named { model: &model, version: &version })).await?;
     if message.len() > PREFIX + worker.settings.max_message {
         return Err(Untold(None));
     }
-    let count = Count::begin(worker, &route, &message);
+    // Only now: nobody waits for a place that is held while its holder is read, or its answer is written.
+    let (inside, waited) = route.enter(worker, &message).await?;
+    let count = Count::begin(worker, &route, waited, &message);
     let outcome = async {
-        match carry::carry(worker, &route, &infer.metadata, message).await? {
+        let said = carry::carry(worker, &route, &infer.metadata, message).await;
+        drop(inside);
+        match said? {
             Said::Status { code, text, headers } => Ok((code, 0, Answer::Status { code, text, headers })),
             Said::Answer { headers, message } => {
                 let size = message.len();

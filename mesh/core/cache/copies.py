@@ -53,6 +53,11 @@ class Account(Protocol):
         ...
 
     @property
+    def waiting(self) -> int:
+        """In line for a turn on it."""
+        ...
+
+    @property
     def last_used(self) -> int:
         """When one last began, in milliseconds since the epoch; 0 for never."""
         ...
@@ -70,7 +75,7 @@ class Copy:
         urgent: an inference call wants it.
         registered: whether the registry answered.
         predicted: whether its size was guessed, or will not be.
-        calls: running on it now.
+        calls: running on it now, or in line for a turn.
         waiting: callers that wait for it.
         due: when `TimePassed` concerns it: the end of draining, the next try of an unload, the end of doubt.
         doubt: a failure that counts unless the runtime turns out to be lost.
@@ -108,8 +113,8 @@ class Copy:
 
     @property
     def running(self) -> int:
-        """All calls on it now."""
-        return self.calls if self.account is None else self.calls + self.account.calls
+        """All calls on it now, those that wait for a turn among them."""
+        return self.calls if self.account is None else self.calls + self.account.calls + self.account.waiting
 
     def used(self) -> Millis:
         """Brings `last_used` up to date, and answers it."""

@@ -149,7 +149,7 @@ class Scaling:
         usage = copy.usage = copy.usage or Usage()
         calls, copy.begun = copy.begun, 0
         threshold = self._threshold_of(copy, usage)
-        waiting = max(0, copy.calls - max(1, copy.concurrency)) if self._limited else 0
+        waiting = max(0, copy.running - max(1, copy.concurrency)) if self._limited else 0
         rpm = per_minute(calls + waiting, window)
         usage.measured(rpm, threshold, now)
         recurs = usage.used(now, self.rules.second_least, self.rules.second_most)
@@ -266,7 +266,7 @@ class Scaling:
         model, usage, pods = copy.id.model, copy.usage or Usage(), self._pod.pods
         subset, bounds = self._pod.subset(copy.info.type, now), self._pod.bounds.of(model)
         living = [at for pod, at in record.copies.items() if pod == self._pod.id or pods.stays(pod)]
-        waiting = max(0, copy.calls - max(1, copy.concurrency)) if self._limited else 0
+        waiting = max(0, copy.running - max(1, copy.concurrency)) if self._limited else 0
         threshold = usage.threshold if usage.at else self._threshold()
         return ScaleDown(
             *(model, now, copy.last_used, usage.heavy_at, usage.rate(self._last), threshold, waiting),

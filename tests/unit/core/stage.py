@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from mesh.core.cache.copies import EXPECTED, HOLDING_A_SLOT, LEAVING, SERVING, Copy, State
 from mesh.core.errors import Code, MeshError
@@ -44,6 +45,15 @@ from mesh.core.units import Millis, Units
 INFO = ModelInfo("test", "path", "key")
 HERE = PodId("here")
 START = Millis(10_000_000_000)
+
+
+@dataclass
+class Straight:
+    """What the lane knows of a copy."""
+
+    calls: int = 0
+    waiting: int = 0
+    last_used: int = 0
 
 
 VERBS = {

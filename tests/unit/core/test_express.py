@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mesh.core.events import LastCallEnded, ModelDeleted
 from mesh.core.ids import ModelId, PodId
 from mesh.core.registry.records import AliasRecord, ModelRecord
 from mesh.core.routing.dataplane import Dataplane, Rule
 from mesh.core.routing.express import methods_of, others_of, target_of
 from mesh.core.units import Millis
-from tests.unit.core.stage import HERE, INFO, Stage, copy_id
+from tests.unit.core.stage import HERE, INFO, Stage, Straight, copy_id
 
 V2 = "inference.GRPCInferenceService"
-
-
-@dataclass
-class Straight:
-    """What the lane knows of a copy."""
-
-    calls: int = 0
-    last_used: int = 0
 
 
 def holding(*models: str) -> Stage:
@@ -45,6 +35,11 @@ class TestCopies:
     def test_one_that_the_lane_calls_is_not_idle(self) -> None:
         stage = holding("a", "b", "c")
         stage.copy("a#1").account = Straight(calls=1)
+        assert stage.want("d") == ["unload b#1"]
+
+    def test_one_that_the_lane_s_callers_wait_for_is_not_idle(self) -> None:
+        stage = holding("a", "b", "c")
+        stage.copy("a#1").account = Straight(waiting=1)
         assert stage.want("d") == ["unload b#1"]
 
     def test_one_that_leaves_drains_until_both_planes_have_no_call_on_it(self) -> None:

@@ -18,7 +18,7 @@ from mesh.core.scaling.rates import ScalingRules
 from mesh.core.scaling.scale_down import GiveBackCopy
 from mesh.core.scaling.ticks import AddCopies, GiveBack, Order, Scaling
 from mesh.core.units import Millis, Units
-from tests.unit.core.stage import HERE, INFO, Stage, copy_id
+from tests.unit.core.stage import HERE, INFO, Stage, Straight, copy_id
 
 HOUR = 3_600_000
 
@@ -284,6 +284,15 @@ def test_calls_that_wait_count() -> None:
     (order,) = mesh.tick()
     assert isinstance(order, AddCopies)
     assert "waiting" in mesh.noted[0].evidence.inputs()  # type: ignore[union-attr] # checked by `noted`
+
+
+def test_calls_of_the_lane_that_wait_count_too() -> None:
+    mesh = Mesh(limited=True, threshold=600)
+    copy = mesh.holding("m")
+    copy.account, copy.timed, copy.busy = Straight(calls=1, waiting=90), 100, 10_000.0
+    mesh.call("m", 1)
+    (order,) = mesh.tick()
+    assert isinstance(order, AddCopies)
 
 
 # Fewer copies

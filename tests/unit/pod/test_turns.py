@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from mesh.core.cache.copies import Copy
 from mesh.core.errors import Code, QueueFull
+from mesh.pod.places import Own
 from mesh.pod.turns import Turns
 from tests.unit.pod.bench import OFF, Bench, turns
+
+if TYPE_CHECKING:
+    import mesh_lane
 
 
 @pytest.fixture
@@ -106,12 +111,63 @@ async def test_who_leaves_just_when_its_turn_comes_passes_it_on(copy: Copy) -> N
     assert callable(await third)
 
 
+async def test_a_limit_that_changes_counts_from_the_next_call_on(copy: Copy) -> None:
+    copy.calls, copy.concurrency = 0, 1
+    line = Turns(OFF, limited=True, longest=0)
+    asked = [ask(line, copy) for _ in range(3)]
+    await turns()
+    assert [task.done() for task in asked] == [True, False, False]
+    copy.concurrency = 3
+    asked.append(ask(line, copy))
+    await turns()
+    assert [task.done() for task in asked] == [True, True, True, False]
+    (await asked[0])()
+    assert callable(await asked[3])
+
+
 async def test_each_copy_has_its_own_line(bench: Bench, copy: Copy) -> None:
     other = await bench.serving("other")
     copy.concurrency = other.concurrency = 1
     line = Turns(OFF, limited=True, longest=0)
     await ask(line, copy)
     assert callable(await ask(line, other))
+
+
+class Account(Own):
+    """Of an express lane."""
+
+    calls, waiting, last_used = 2, 3, 0
+
+    def adopt(self, calls: int) -> None:
+        assert all(not self.ask() for _ in range(calls))
+
+    def times(self) -> tuple[int, int, list[int], int]:
+        """As two calls that took five milliseconds each, and of which one waited for another."""
+        return 2, 10_000, [1, 0, 1], 1_000
+
+
+async def test_the_time_of_the_lanes_calls_is_kept_too(copy: Copy) -> None:
+    copy.calls, copy.concurrency = 0, 2
+    line, account = Turns(OFF, limited=True, longest=0), cast("mesh_lane.Copy", Account(2, 14))
+    (await ask(line, copy))()
+    spent = line.spent
+    copy.account = account
+    line.share(copy, account)
+    line.count(copy.id.model, account, copy)
+    assert (copy.timed, line.spent) == (3, spent + 10)
+    assert copy.busy == pytest.approx(line.spent)
+    line.count(copy.id.model, account, None)
+    assert (copy.timed, line.spent) == (3, spent + 20)
+
+
+async def test_those_of_the_lane_are_among_the_calls_that_a_refusal_tells_of(copy: Copy) -> None:
+    copy.calls, copy.concurrency = 0, 1
+    line, account = Turns(OFF, limited=True, longest=1), cast("mesh_lane.Copy", Account(1, 0))
+    copy.account = account
+    line.share(copy, account)
+    assert account.ask() == 0
+    with pytest.raises(QueueFull, match="overload: 6 calls"):
+        await ask(line, copy)
 
 
 async def test_the_time_of_calls_on_the_runtime_is_kept_without_that_of_waiting(copy: Copy) -> None:
