@@ -21,9 +21,10 @@ from mesh.pod.turns import Turns
 from tests.integration.etcd.server import Etcd
 from tests.lane import built
 from tests.lane.test_rest import asking, tensor
+from tests.lane.test_several_pods import goes
 from tests.support import environments, lane
 from tests.support.client import Client, Pending, answer, example, refused, to
-from tests.support.cluster import PodProcesses, a_cluster
+from tests.support.cluster import PodProcesses, a_cluster, chosen_places
 from tests.support.http import plain
 from tests.support.mesh import RuntimeProcess
 from tests.support.runtime_state import Behaviour
@@ -182,9 +183,8 @@ def most_at_a_time(runtime: RuntimeProcess, model: str) -> int:
 
 
 def on_copy(pod: PodProcesses, model: str) -> int:
-    """Calls that run or wait, of both planes."""
-    (copy,) = pod.facts(f"models/{model}")["copies"]
-    return int(copy["calls"])
+    """Calls that run or wait on this pod's copy, of both planes."""
+    return sum(int(copy["calls"]) for copy in pod.facts(f"models/{model}")["copies"] if copy["pod"] == pod.id)
 
 
 def value(pod: PodProcesses, name: str, model: str = "", **labels: str) -> float:
@@ -196,8 +196,8 @@ def value(pod: PodProcesses, name: str, model: str = "", **labels: str) -> float
     return 0.0
 
 
-def by_lane(pod: PodProcesses) -> float:
-    return value(pod, "mesh_lane_calls_total", way="here")
+def by_lane(pod: PodProcesses, way: str = "here") -> float:
+    return value(pod, "mesh_lane_calls_total", way=way)
 
 
 def by_python(client: Client, model: str, text: str = "hello") -> Pending:
@@ -299,6 +299,28 @@ def test_a_copy_that_leaves_answers_those_in_line_before_python_and_sends_the_la
     assert [call.result(60).results[0].category for call in held] == [answer(model, "test:hold")] * AT_A_TIME
     assert [call.result(60).results[0].category for call in of_python] == [answer(model)] * 3
     pod.runtime.awaited("unloadModel", model)
+
+
+def test_calls_that_other_pods_pass_on_stand_in_the_line_of_the_pod_that_has_the_copy(
+    tmp_path_factory: pytest.TempPathFactory, store: str, model: str
+) -> None:
+    environment = chosen_places(2) | lane.variables("auto")
+    behaviour = Behaviour(max_concurrency=AT_A_TIME)
+    folder = tmp_path_factory.mktemp("passed-on")
+    with a_cluster(folder, store, 2, service="passed-on", behaviour=behaviour, environment=environment) as mesh:
+        there, holder = mesh[0], mesh[1]
+        there.client.register(model, kind="on-1")
+        until(lambda: goes(there, "there", model), "it is called straight over two pods")
+        before = by_lane(there, "there"), by_lane(holder, "hop"), by_lane(holder)
+        with holder.runtime.holding(f"call:{model}"):
+            calls = [make(pod.client, model, "test:hold") for pod in mesh.pods for _ in range(4) for make in (Client.predicting, by_python)]
+            until(lambda: on_copy(holder, model) == 16, "all are at the copy")
+            with refused(StatusCode.RESOURCE_EXHAUSTED, "Model queue overload"):
+                there.client.predict(model)
+        assert [call.result(60).results[0].category for call in calls] == [answer(model, "test:hold")] * 16
+        assert most_at_a_time(holder.runtime, model) == AT_A_TIME
+        # What Python passes on is the lane's, too, where it comes to.
+        assert (by_lane(there, "there"), by_lane(holder, "hop"), by_lane(holder)) == (before[0] + 4, before[1] + 8, before[2] + 4)
 
 
 def test_a_copy_that_the_lane_keeps_busy_all_the_time_gets_company(tmp_path_factory: pytest.TempPathFactory, store: str) -> None:
