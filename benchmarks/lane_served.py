@@ -34,7 +34,7 @@ def serve(port: int, upstream: int, without: list[str], key: Path | None = None,
     if key and chain:
         more["tls"] = module.Tls(key.read_bytes(), chain.read_bytes())
     lane = module.Lane(f"127.0.0.1:{port}", f"127.0.0.1:{upstream}", **more)
-    copy = lane.copy(f"127.0.0.1:{upstream}", limit=10_000, queue=100)
+    copy = lane.copy(f"127.0.0.1:{upstream}")
     # Another lane behind this one is called by the id.
     models = [(MODEL, [copy])]
     rule = ([] if "body" in without else [1], False, "body" in without, [] if {"injection", "body"} & {*without} else [1])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PER_MINUTE = 60
 """A pod that is busy with one call all the time counts as one with 1000 calls a minute, tenths of a percent of its time: 60 ms are one."""
 ANY = 2**32 - 1
-"""Calls that wait where there is no limit on them."""
+"""Calls that wait where there is no limit on them; the lane counts to no more."""
 
 
 def _at_once() -> None:
@@ -115,7 +115,7 @@ class Turns:
         if longest < 0:
             return concurrency, ANY
         limit = min(concurrency, longest)
-        return limit, longest - limit
+        return limit, min(longest - limit, ANY)
 
     async def take(self, copy: Copy) -> Callable[[], None]:
         """Waits for a turn; what gives it back.

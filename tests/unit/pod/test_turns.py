@@ -89,6 +89,16 @@ async def test_a_line_may_be_of_any_length(copy: Copy) -> None:
         task.cancel()
 
 
+@pytest.mark.parametrize(
+    ("longest", "concurrency", "limits"),
+    [(0, 0, (1, 15)), (0, 4, (4, 28)), (3, 4, (3, 0)), (-1, 4, (4, 2**32 - 1)), (0, 2**31 - 1, (2**31 - 1, 2**32 - 1))],
+)
+async def test_what_the_lane_is_told_fits(copy: Copy, longest: int, concurrency: int, limits: tuple[int, int]) -> None:
+    copy.concurrency = concurrency
+    assert Turns(OFF, limited=True, longest=longest).limits(copy) == limits
+    assert Turns(OFF, limited=False, longest=longest).limits(copy) == (0, 0)
+
+
 async def test_who_leaves_the_line_takes_no_turn(copy: Copy) -> None:
     copy.calls, copy.concurrency = 0, 1
     line = Turns(OFF, limited=True, longest=0)
