@@ -36,6 +36,13 @@ MOST_WORKERS = 4
 PRIVATE = (management.SERVICE, management.LEGACY_SERVICE, PEERS, "mmesh.ModelRuntime", health.SERVICE_NAME, reflection.SERVICE_NAME)
 """Services of which every call is the Python door's."""
 
+FOLDER = "mesh-lane-"
+"""How the name of the folder begins where the sockets of the doors behind the lane are."""
+SHORT_PLACES = ("/tmp", "/run", "/dev/shm")
+"""Where it is made if the path of `TMPDIR` is too long."""
+MOST_OF_PLACE = 107 - len(f"/{FOLDER}12345678/peer.sock")
+"""Bytes of the path of a place for the folder: Unix sockets take paths of up to 107, and the name of the folder ends in eight letters."""
+
 
 def why_off(settings: Settings, pod: LivingPod) -> str:
     """What keeps off a lane that is wanted; empty if nothing does."""
@@ -48,7 +55,7 @@ def why_off(settings: Settings, pod: LivingPod) -> str:
         "the runtime may be ended when no call runs (MESH_RECYCLE_RUNTIME)": bool(settings.recycle_runtime),
     }
     found = [reason for reason, holds in reasons.items() if holds]
-    return "; ".join(found) or _unusable() or _unsecured(settings)
+    return "; ".join(found) or _unusable() or _unsecured(settings) or _nowhere()
 
 
 def _unusable() -> str:
@@ -74,6 +81,21 @@ def _unsecured(settings: Settings) -> str:
     return ""
 
 
+def _nowhere() -> str:
+    if _place_of_sockets():
+        return ""
+    places = ", ".join((tempfile.gettempdir(), *SHORT_PLACES))
+    return (
+        f"none of {places} can be written to and has a path short enough for its sockets ({MOST_OF_PLACE} bytes); set TMPDIR to one that is"
+    )
+
+
+def _place_of_sockets() -> str:
+    """Where a folder for sockets can be: where temporary files lie, or else where paths are short; empty if nowhere."""
+    fit = (place for place in (tempfile.gettempdir(), *SHORT_PLACES) if len(os.fsencode(place)) <= MOST_OF_PLACE)
+    return next((place for place in fit if os.access(place, os.W_OK | os.X_OK)), "")
+
+
 class LaneDoor:
     """Listens for clients in place of the gRPC door and of the REST door.
 
@@ -86,7 +108,7 @@ class LaneDoor:
 
     def __init__(self, settings: Settings, pod: LivingPod) -> None:
         self._settings, self._pod = settings, pod
-        self._folder = Path(tempfile.mkdtemp(prefix="mesh-lane-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=_place_of_sockets()))
         self.socket = f"unix:{self._folder / 'grpc.sock'}"
         self.rest_socket = self._folder / "rest.sock"
         self.peer_socket = f"unix:{self._folder / 'peer.sock'}"

@@ -274,6 +274,14 @@ def test_what_needs_every_call_keeps_it_off_and_the_start_says_so(
         assert not straight(mesh.client, model)
 
 
+def test_a_folder_for_temporary_files_with_a_long_path_keeps_it_on(tmp_path_factory: pytest.TempPathFactory, model: str) -> None:
+    folder = tmp_path_factory.mktemp("a-path-that-no-unix-socket-can-have-for-it-is-longer-than-a-hundred-and-seven-bytes-are")
+    with a_mesh(tmp_path_factory.mktemp("long"), environment=lane.variables("auto") | {"TMPDIR": str(folder)}) as mesh:
+        mesh.client.loaded(model)
+        until(lambda: mesh.client.said(model) == answer(model) and straight(mesh.client, model), "the lane carries its calls")
+    assert not list(folder.iterdir())
+
+
 def test_a_port_that_is_taken_is_not_shared(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> None:
     taken = {"MM_SVC_GRPC_PORT": str(mesh.router.ports["grpc"])}
     with (
