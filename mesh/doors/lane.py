@@ -16,7 +16,7 @@ from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from mesh.core.errors import Malformed
-from mesh.doors.grpc import inference, management
+from mesh.doors.grpc import inference, management, traffic
 from mesh.doors.grpc.server import HEADERS
 from mesh.doors.lane_tls import LaneTls
 from mesh.doors.rest.server import listen
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 MODULE = "mesh_lane"
 MOST_WORKERS = 4
 """Threads of the lane; one carries what several model servers answer."""
-PRIVATE = (management.SERVICE, management.LEGACY_SERVICE, PEERS, "mmesh.ModelRuntime", health.SERVICE_NAME, reflection.SERVICE_NAME)
+PRIVATE = (
+    *(management.SERVICE, management.LEGACY_SERVICE, traffic.SERVICE, PEERS, "mmesh.ModelRuntime"),
+    *(health.SERVICE_NAME, reflection.SERVICE_NAME),
+)
 """Services of which every call is the Python door's."""
 
 FOLDER = "mesh-lane-"

@@ -41,10 +41,12 @@ from mesh.pod.server_memory import ServerMemory
 from mesh.pod.surroundings import REAL, Surroundings
 from mesh.pod.targets import Targets
 from mesh.pod.tasks import Tasks
+from mesh.pod.traffic import Traffic
 from mesh.pod.transitions import Transitions
 from mesh.pod.travel import Travels
 from mesh.pod.turns import Turns
 from mesh.pod.upkeep import Upkeep
+from mesh.pod.versions import Versions
 from mesh.pod.wanted_pods import WantedPods
 from mesh.runtime import health
 from mesh.runtime.channels import address
@@ -72,6 +74,7 @@ class LivingPod:
     peers: Peers
     loads: Loads
     management: Management
+    versions: Versions
     facts: Facts
     metrics: Metrics
     conductor: Conductor
@@ -173,7 +176,7 @@ async def _live_on(
     watched = await health.offered(runtime.spi.channel)
     pod = Pod(PodId(settings.instance_id), runtime.policy, labels=settings.labels, watched=watched)
     pod.constraints, pod.models, pod.limited = constraints, registry.models, runtime.limits_concurrency
-    living = _join(settings, metrics, surroundings, registry, runtime, pod, Targets(registry, dataplane))
+    living = _join(settings, metrics, surroundings, registry, runtime, pod, Targets(registry, dataplane, Traffic(registry, random.random)))
     if watched:
         living.tasks.begin(health.watch(runtime.spi.channel, living.conductor.tell), "watching the runtime's health")
     log.info(
@@ -222,8 +225,24 @@ def _join(
     _listen(registry, conductor, rollout, peers)
     census = Census(registry)
     facts = Facts(conductor, registry, management, census)
+    versions = Versions(conductor, registry, management)
     living = LivingPod(
-        *(serving, peers, loads, management, facts, metrics, conductor, hands, transitions, registry, runtime, admission, membership),
+        *(
+            serving,
+            peers,
+            loads,
+            management,
+            versions,
+            facts,
+            metrics,
+            conductor,
+            hands,
+            transitions,
+            registry,
+            runtime,
+            admission,
+            membership,
+        ),
         targets=targets,
         serving_address=serving_address,
     )

@@ -13,6 +13,8 @@ from mesh.core.registry.instances import NEVER, InstanceRecord
 from mesh.core.registry.records import ModelRecord
 from mesh.core.routing.failed_loads import FailedLoads
 from mesh.core.scaling.bounds import bounds_to_json
+from mesh.core.traffic import versions
+from mesh.core.traffic.reading import policy_to_json
 from mesh.core.units import Millis, Units, bytes_of
 from mesh.pod.census import Census
 from mesh.pod.conductor import Conductor
@@ -156,6 +158,18 @@ class Facts:
             "failed": record.failed,
             "cause": record.cause or None,
             "bounds": bounds_to_json(record.bounds),
+            "versions": [
+                {
+                    "number": one.version.number,
+                    "model": one.version.model,
+                    "since_ms": one.version.at or None,
+                    "percent": one.percent,
+                    "stable": one.stable,
+                    "next": one.next,
+                }
+                for one in versions.standing(record)
+            ],
+            "traffic": policy_to_json(record.policy),
         }
 
     def _summary(self, model: ModelId) -> Json:

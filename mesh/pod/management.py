@@ -308,6 +308,11 @@ class Management:
 
     # The registry
 
+    async def change(self, edit: Edit) -> None:
+        """Makes a change of the registry; returns when all who carry calls here know of it. Raises what the edit refuses with."""
+        await self._change(edit)
+        await self.settled()
+
     async def _change(self, edit: Edit) -> None:
         refusal = await self._registry.change(edit)
         if refusal is not None:

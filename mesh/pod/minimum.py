@@ -17,6 +17,7 @@ from mesh.core.registry.mentions import Mentions
 from mesh.core.registry.records import AliasRecord, ModelRecord
 from mesh.core.registry.transitions import Living
 from mesh.core.scaling.minimum import ORDER, START, Minimum, Stock, just_started
+from mesh.core.traffic.versions import weighted
 from mesh.core.units import Millis
 from mesh.pod.conductor import Conductor
 from mesh.pod.leading import leads_ours
@@ -61,7 +62,7 @@ class MinimumKeeper:
         self._staying = {pod: not record.shutting_down for pod, record in registry.instances.items()}
         self._born = conductor.now()
         self._fresh = False
-        self._active: dict[AliasId, ModelId] = {}
+        self._served: dict[AliasId, frozenset[ModelId]] = {}
         for alias, record in noted(registry.aliases):
             self._alias_changed(alias, record, known=True)
         registry.listen(self._model_changed, self._alias_changed)
@@ -72,13 +73,14 @@ class MinimumKeeper:
 
     def _alias_changed(self, alias: AliasId, record: AliasRecord | None, *, known: bool = False) -> None:
         bounds = self._conductor.pod.bounds
-        before = self._active.pop(alias, None)
-        if before is not None:
-            self._look_at(before)
-        if record is not None and record.active in bounds.bounded:
-            self._active[alias] = record.active
-            self._minimum.bounded(record.active, bounds.kept(record.active), known=known)
-            self._look_at(record.active)
+        self._look_again(self._served.pop(alias, ()))
+        if record is None:
+            return
+        if served := frozenset(model for model in (record.active, *weighted(record)) if model in bounds.bounded):
+            self._served[alias] = served
+            for model in served:
+                self._minimum.bounded(model, bounds.kept(model), known=known)
+            self._look_again(served)
 
     def _model_changed(self, model: ModelId, _record: ModelRecord | None) -> None:
         if model in self._conductor.pod.bounds.bounded:

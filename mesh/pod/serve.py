@@ -86,7 +86,7 @@ class CallServer:
                     measured.of_several()
                     answer = await self._several(call, payload, target, path)
                 else:
-                    (measured.named,) = await self._targets.find(target)
+                    (measured.named,) = await self._targets.find(target, call, payload)
                     answer = await self._one(call, payload, measured.named, path)
                 measured.answered(answer.payload, answer.headers)
                 return answer
@@ -114,7 +114,7 @@ class CallServer:
                 measured.of_several()
                 served.answer(await self._several(call, await messages.only(), target, path))
             else:
-                (measured.named,) = [Named(call.hop.model, call.hop.alias)] if call.hop else await self._targets.find(target)
+                (measured.named,) = [Named(call.hop.model, call.hop.alias)] if call.hop else await self._targets.find(target, call, first)
                 await self._pipe(call, measured.named, messages, served)
         except BaseException as error:
             if isinstance(error, MeshError):
@@ -200,7 +200,7 @@ class CallServer:
         async def one(part: Target) -> Answer | None:
             async with turns:
                 try:
-                    (named,) = await self._targets.find(part)
+                    (named,) = await self._targets.find(part, call, payload)
                     return await self._one(call, payload, named, path)
                 except Unknown:
                     if target.all_required:

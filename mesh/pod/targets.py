@@ -9,8 +9,9 @@ from mesh.core.errors import Malformed, Unknown, Unsupported
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.registry.aliases import ReadAlias
 from mesh.core.routing.dataplane import Dataplane, Rule
-from mesh.core.routing.names import resolve_alias, resolve_name
+from mesh.core.routing.names import resolve_alias, resolve_name, versioned
 from mesh.pod.lookups import Lookups
+from mesh.pod.traffic import Traffic
 from mesh.store.registry import Registry
 from mesh.wire import fields
 from mesh.wire.call import Call, Target
@@ -22,10 +23,15 @@ NO_TARGET = "must include mm-model-id header"
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A concrete model, and the alias that it was called by."""
+    """A concrete model, and the alias that it was called by.
+
+    Attributes:
+        rule: what of the alias's traffic policy chose the model; empty without a policy.
+    """
 
     model: ModelId
     alias: str = ""
+    rule: str = ""
 
 
 class Targets:
@@ -37,8 +43,8 @@ class Targets:
         called_by: hears of each name that may be an alias by which a call came.
     """
 
-    def __init__(self, registry: Registry, dataplane: Dataplane) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, dataplane: Dataplane, traffic: Traffic) -> None:
+        self._registry, self._traffic = registry, traffic
         self.dataplane = dataplane
         self.lookups = Lookups(registry)
         self.called_by: Callable[[AliasId], object] | None = None
@@ -71,23 +77,35 @@ class Targets:
             raise Malformed(NO_TARGET)
         return named
 
-    def resolve(self, target: Target) -> list[Named]:
-        """Concrete models, in the order named.
+    def resolve(self, target: Target, call: Call, payload: bytes) -> list[Named]:
+        """Concrete models, in the order named. Of an alias whose versions share calls it is the one that this call goes to.
+
+        Args:
+            payload: of the call, or its first message.
 
         Raises:
             Unknown: the one name does not exist.
+            Malformed: a traffic policy asks for what is in the payload, which cannot be read.
         """
         models, aliases = self._registry.models, self._registry.aliases
+        names = target.aliases if target.either is None else (AliasId(target.either),)
         if self.called_by is not None:
-            for name in target.aliases if target.either is None else (target.either,):
-                self.called_by(AliasId(name))
-        if target.either is not None:
-            return [Named(resolve_name(target.either, aliases, models), target.either)]
-        if target.aliases:
-            return [Named(resolve_alias(alias, aliases, models), alias) for alias in target.aliases]
-        return [Named(model) for model in target.models]
+            for name in names:
+                self.called_by(name)
+        if not names:
+            return [Named(model) for model in target.models]
+        found = []
+        for name in names:
+            chosen = self._traffic.chosen(name, call, payload)
+            if chosen is not None and chosen.model in models:
+                found.append(Named(chosen.model, name, chosen.rule))
+            elif target.either is not None:
+                found.append(Named(resolve_name(name, aliases, models), name))
+            else:
+                found.append(Named(resolve_alias(name, aliases, models), name))
+        return found
 
-    async def find(self, target: Target) -> list[Named]:
+    async def find(self, target: Target, call: Call, payload: bytes) -> list[Named]:
         """As `resolve`; names that are not known here are looked for in the store first.
 
         Raises:
@@ -95,13 +113,16 @@ class Targets:
             StoreUnavailable: it is not known here, and the store does not answer.
         """
         try:
-            return self.resolve(target)
+            return self.resolve(target, call, payload)
         except Unknown:
             for name in target.aliases if target.either is None else (target.either,):
-                found = await self.lookups.alias(AliasId(name))
-                if not found and target.either is not None:
-                    await self.lookups.model(ModelId(name))
-            return self.resolve(target)
+                await self._look_up(name, model=target.either is not None)
+            return self.resolve(target, call, payload)
+
+    async def _look_up(self, name: str, *, model: bool) -> None:
+        found = await self.lookups.alias(AliasId(name))
+        if not found and model and not await self.lookups.model(ModelId(name)) and (asked := versioned(name)) is not None:
+            await self.lookups.alias(asked[0])
 
     async def again(self, named: Named) -> Named | None:
         """What an alias means now that its model turned out to be gone; None if it is still that, or no alias.

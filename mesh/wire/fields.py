@@ -6,6 +6,7 @@ message in field 4. Only the first occurrence of each field in wire order counts
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from mesh.core.errors import Malformed
@@ -79,6 +80,31 @@ def replace(message: bytes, path: tuple[int, ...], value: bytes) -> bytes:
         growth += len(length) - (around.start - around.length)
         start = around.length
     return b"".join([message[:start], *parts])
+
+
+def walk(message: bytes, most: int) -> Iterator[tuple[int, int, int, int]]:
+    """The fields of a message in wire order: number, offset of its tag, and of its value's start and end (the whole field's, if it has no length).
+
+    Args:
+        most: after so many fields no further one is looked at.
+
+    Raises:
+        Malformed: the bytes are no protobuf message, as far as they were looked at.
+    """
+    at = 0
+    try:
+        for _ in range(most):
+            if at >= len(message):
+                return
+            tag, after = _read_tag(message, at, len(message))
+            if tag & 7 == LENGTH_DELIMITED:
+                start, end = _read_length(message, after, len(message))
+            else:
+                start, end = at, _skip(message, at, len(message))
+            yield tag >> 3, at, start, end
+            at = end
+    except _Broken as fault:
+        raise Malformed(f"the request is no protobuf message: {fault} at byte {fault.offset} of {len(message)}") from None
 
 
 def _locate(message: bytes, path: tuple[int, ...]) -> list[_Found]:

@@ -18,6 +18,9 @@ RETRY_LOAD = "mesh-retry-load"
 """Our addition: with `true`, `setVModel` forgets that the target failed to load. Sent when a user applies a document again."""
 BOUNDS = "mesh-bounds"
 """Our addition: JSON of the bounds on an alias's copies (`mesh.core.scaling.bounds`) that `setVModel` keeps with it; absent leaves them."""
+TRAFFIC = "mesh-traffic"
+"""Our addition: JSON with `keep`, the versions that `setVModel` keeps of an alias, and `canary`, so many of a hundred calls that its target gets
+while the others stay with the active model; absent keeps none beside those that there are, and sends all calls to the target."""
 BALANCED, REQUIRED = "mm-balanced", "mm-required"
 
 HOP_PREFIXES = ("mesh-hop", "mesh-pod", "mesh-load", "mesh-error")

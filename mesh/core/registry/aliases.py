@@ -15,6 +15,8 @@ from mesh.core.policy import AGE_ON_LOAD, AGE_ON_REGISTER
 from mesh.core.registry.edits import Transaction
 from mesh.core.registry.origins import anew, origin_of
 from mesh.core.registry.records import NO_BOUNDS, AliasRecord, Bounds, ModelInfo, ModelRecord
+from mesh.core.traffic.policy import KEPT
+from mesh.core.traffic.versions import noted
 from mesh.core.units import Millis
 
 
@@ -31,6 +33,8 @@ class SetAlias:
         default_owner: of an alias made without one.
         live: pods whose copies count; None is all.
         bounds: on the copies of the alias's model from now on; None leaves them as they are.
+        keep: versions that it keeps from now on; 0 is none beside those that it has.
+        canary: so many of a hundred calls go to the target, the others to the active model; None sends all of them to the target.
     """
 
     alias: AliasId
@@ -46,6 +50,8 @@ class SetAlias:
     default_owner: str = ""
     live: frozenset[PodId] | None = None
     bounds: Bounds | None = None
+    keep: int = 0
+    canary: int | None = None
 
     def apply(self, records: Transaction) -> MeshError | None:
         """Checks in the order that ModelMesh has, then writes alias, target and what loses its reference."""
@@ -53,6 +59,9 @@ class SetAlias:
         refusal = self._refusal(before, records.model(self.target))
         if refusal is not None:
             return refusal
+        if before is not None and self.canary is not None and self.target != before.active:
+            self._share(records, before, self.canary)
+            return None
         if before is not None and self.target == before.target and not (self.force and before.in_transition):
             self._assert_again(records, before)
             return None
@@ -85,9 +94,21 @@ class SetAlias:
     def _assert_again(self, records: Transaction, before: AliasRecord) -> None:
         """Points where it did; only bounds, and that a user wants it so, may be new."""
         wanted = anew(before if self.bounds is None else before.with_(bounds=self.bounds))
+        if not wanted.in_transition:
+            wanted = wanted.with_(canary=0)
         if wanted != before:
             records.put_alias(self.alias, wanted)
         self._claim(records)
+
+    def _share(self, records: Transaction, before: AliasRecord, canary: int) -> None:
+        """Leaves the active model what it is, and gives the target its share."""
+        self._ensure_target(records, before)
+        bounds = before.bounds if self.bounds is None else self.bounds
+        sharing = before.with_(target=before.active, failed=False, cause="", bounds=bounds, canary=canary)
+        wanted = anew(noted(sharing, self.target, self.now, self.keep or KEPT))
+        if wanted != before:
+            records.put_alias(self.alias, wanted)
+            _move_references(records, before, wanted)
 
     def _claim(self, records: Transaction) -> None:
         """That the target is wanted counts from now on, whatever a reset of the store made of it."""
@@ -111,7 +132,9 @@ class SetAlias:
         at_once = self._at_once(records.model(before.active), records.model(self.target))
         active = self.target if at_once else before.active
         bounds = before.bounds if self.bounds is None else self.bounds
-        return anew(before.with_(active=active, target=self.target, failed=False, cause="", bounds=bounds))
+        kept = noted(before, self.target, self.now, self.keep)
+        pointed = kept.with_(active=active, target=self.target, failed=False, cause="", bounds=bounds)
+        return anew(pointed.with_(canary=0) if at_once else pointed)
 
     def _at_once(self, active: ModelRecord | None, target: ModelRecord | None) -> bool:
         """Whether calls may go to the target before the leader has had it loaded."""
@@ -164,7 +187,7 @@ class EndTransition:
             if before != blocked:
                 records.put_alias(self.alias, blocked)
             return None
-        records.put_alias(self.alias, before.with_(active=self.target, failed=False, cause=""))
+        records.put_alias(self.alias, before.with_(active=self.target, failed=False, cause="", canary=0))
         _move_references(records, before, records.alias(self.alias))
         return None
 
@@ -220,7 +243,7 @@ class CorrectReferences:
         pointing = (records.alias(alias) for alias in sorted(self.aliases))
         if record is None or record.refs != self.seen:
             return None
-        if all(alias is not None and self.model in (alias.active, alias.target) for alias in pointing):
+        if all(alias is not None and self.model in alias.models for alias in pointing):
             gone = not self.aliases and record.auto_delete
             records.put_model(self.model, None if gone else record.with_(refs=len(self.aliases)))
         return None
@@ -228,8 +251,8 @@ class CorrectReferences:
 
 def _move_references(records: Transaction, before: AliasRecord | None, after: AliasRecord | None) -> None:
     """Counts each model's references from what the alias points at, before and after; so none leaks."""
-    old = {before.active, before.target} if before else set()
-    new = {after.active, after.target} if after else set()
+    old = before.models if before else frozenset()
+    new = after.models if after else frozenset()
     for model in new - old:
         record = records.model(model)
         assert record is not None, "an alias is pointed at models that exist"

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from mesh.core.errors import Malformed
 from mesh.core.ids import ModelId, PodId
+from mesh.core.traffic.policy import NO_POLICY, WHOLE, Policy, Version, canary
+from mesh.core.traffic.reading import Reader, policy_to_json
 from mesh.core.units import Millis
 
 Json = Mapping[str, Any]
@@ -85,6 +87,9 @@ class AliasRecord:
         failed: the target could not be loaded.
         cause: why not. Our addition; ModelMesh skips it.
         bounds: on the copies of its model (`minCopies`, `maxCopies`, `pinned`, `preload`). Our addition.
+        versions: the models that it had and keeps, oldest first; empty as long as it only ever had one. Our addition.
+        canary: so many of a hundred calls go to the newest version that is not the active one. Our addition.
+        policy: which version calls go to otherwise (`traffic`). Our addition.
     """
 
     active: ModelId
@@ -94,11 +99,24 @@ class AliasRecord:
     unknown: Json = field(default_factory=dict)
     cause: str = ""
     bounds: Bounds = NO_BOUNDS
+    versions: tuple[Version, ...] = ()
+    canary: int = 0
+    policy: Policy = NO_POLICY
 
     @property
     def in_transition(self) -> bool:
         """Whether the target still has to be loaded before calls go to it."""
         return self.active != self.target
+
+    @property
+    def models(self) -> frozenset[ModelId]:
+        """All models that it holds a reference on."""
+        return frozenset((self.active, self.target, *(version.model for version in self.versions)))
+
+    @property
+    def traffic(self) -> Policy:
+        """Which version calls go to, all told."""
+        return replace(self.policy, default=canary(self.canary)) if self.canary else self.policy
 
     def with_(self, **changes: Any) -> AliasRecord:
         """A changed copy of the record."""
@@ -108,7 +126,11 @@ class AliasRecord:
 _MODEL_FIELDS = frozenset(
     {"type", "encKey", "mPath", "instanceIds", "ready", "failedIn", "fails", "refs", "autoDel", "lu", "lul", "uncalled"}
 )
-_ALIAS_FIELDS = frozenset({"o", "amid", "tmid", "failed", "cause", "minCopies", "maxCopies", "pinned", "preload"})
+_ALIAS_FIELDS = frozenset(
+    {"o", "amid", "tmid", "failed", "cause", "minCopies", "maxCopies", "pinned", "preload", "versions", "canary", "traffic"}
+)
+_POLICIES = Reader(lambda _: None)
+"""Of records: patterns were judged before they were written."""
 _ABSENT_TYPE = "NLCLASSIFIER"
 """What a record without a type means to ModelMesh."""
 
@@ -170,6 +192,9 @@ def alias_to_json(record: AliasRecord) -> dict[str, Any]:
         "maxCopies": record.bounds.most,
         "pinned": record.bounds.pinned,
         "preload": record.bounds.preload,
+        "versions": [{"n": one.number, "mid": one.model, "at": one.at} for one in record.versions],
+        "canary": record.canary,
+        "traffic": policy_to_json(record.policy) or record.unknown.get("traffic"),
     }
     return {name: value for name, value in data.items() if value or name in record.unknown}
 
@@ -182,6 +207,7 @@ def alias_from_json(data: Any) -> AliasRecord:
     """
     try:
         unknown = {name: value for name, value in data.items() if name not in _ALIAS_FIELDS}
+        policy = _policy(data, unknown)
         active, target = ModelId(str(data["amid"])), ModelId(str(data["tmid"]))
         return AliasRecord(
             active,
@@ -191,9 +217,27 @@ def alias_from_json(data: Any) -> AliasRecord:
             unknown,
             cause=str(data.get("cause", "")),
             bounds=_bounds(data),
+            versions=tuple(map(_version, data.get("versions", ()))),
+            canary=min(WHOLE, max(0, int(data.get("canary", 0)))),
+            policy=policy,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Malformed(f"alias record is not what ModelMesh writes: {error}") from None
+
+
+def _version(data: Any) -> Version:
+    return Version(int(data["n"]), ModelId(str(data["mid"])), Millis(int(data.get("at", 0))))
+
+
+def _policy(data: Any, unknown: dict[str, Any]) -> Policy:
+    """One that a newer mesh wrote is kept as it is: its service goes on with the stable version."""
+    if "traffic" not in data:
+        return NO_POLICY
+    try:
+        return _POLICIES.policy(data["traffic"])
+    except Malformed:
+        unknown["traffic"] = data["traffic"]
+        return NO_POLICY
 
 
 def _bounds(data: Any) -> Bounds:

@@ -35,7 +35,7 @@ class References:
     def alias_changed(self, alias: AliasId, record: AliasRecord | None, now: Millis) -> None:
         """An alias was set, switched or removed."""
         before = _several(self._targets, alias)
-        after: set[str] = {record.active, record.target} if record is not None else set()
+        after: set[str] = set(record.models) if record is not None else set()
         _put(self._targets, alias, after)
         for model in before - after:
             _put(self._aliases, model, _several(self._aliases, model) - {alias})

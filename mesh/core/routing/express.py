@@ -9,6 +9,7 @@ from mesh.core.ids import ModelId, PodId
 from mesh.core.registry.records import AliasRecord, ModelRecord
 from mesh.core.routing.dataplane import Dataplane
 from mesh.core.routing.hops import Holder
+from mesh.core.traffic.policy import NO_POLICY
 
 MethodRule = tuple[tuple[int, ...], bool, bool, tuple[int, ...]]
 """Path where callers name the model, whether that is an alias, whether headers come first, path where the runtime wants the id."""
@@ -63,5 +64,5 @@ def others_of(record: ModelRecord | None, me: PodId) -> tuple[Holder, ...]:
 
 
 def target_of(record: AliasRecord) -> ModelId | None:
-    """The model to which calls of an alias go whatever else happens; None while it is being switched."""
-    return None if record.in_transition else record.active
+    """The model to which all calls of an alias go whatever else happens; None while it is being switched, or versions share them."""
+    return None if record.in_transition or record.traffic != NO_POLICY else record.active

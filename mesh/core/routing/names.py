@@ -8,9 +8,13 @@ from mesh.core.errors import Failed, Unknown
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.registry.edits import MODEL_NOT_FOUND
 from mesh.core.registry.records import AliasRecord, ModelRecord
+from mesh.core.traffic.versions import version_named, versions_of
 
 ALIAS_NOT_FOUND = "vmodel not found"
 """Pinned text (reference 1.9)."""
+
+_LONGEST_NUMBER = 9
+"""Digits of a version's number."""
 
 Models = Mapping[ModelId, ModelRecord]
 Aliases = Mapping[AliasId, AliasRecord]
@@ -33,15 +37,34 @@ def resolve_alias(alias: AliasId, aliases: Aliases, models: Models) -> ModelId:
     raise Failed(f"Target model {record.target} of vmodel {alias} not found")
 
 
+def versioned(name: str) -> tuple[AliasId, int] | None:
+    """The alias and the number of `NAME@3`; None if the name is none like that."""
+    alias, at, number = name.rpartition("@")
+    fits = at and alias and number.isascii() and number.isdigit() and len(number) <= _LONGEST_NUMBER
+    return (AliasId(alias), int(number)) if fits else None
+
+
 def resolve_name(name: str, aliases: Aliases, models: Models) -> ModelId:
-    """The concrete model for a name that is an alias or, if there is none, a model id.
+    """The concrete model for a name that is an alias, or else a model id, or else `NAME@3`, a version of an alias.
 
     Raises:
-        Unknown: it is neither.
+        Unknown: it is none of them.
         Failed: the alias points at models that do not exist.
     """
     if AliasId(name) in aliases:
         return resolve_alias(AliasId(name), aliases, models)
     if ModelId(name) in models:
         return ModelId(name)
+    if (asked := versioned(name)) is not None and (record := aliases.get(asked[0])) is not None:
+        return _version(asked[0], record, asked[1], models)
     raise Unknown(f"{MODEL_NOT_FOUND}: there is neither an alias nor a model named {name!r}")
+
+
+def _version(alias: AliasId, record: AliasRecord, number: int, models: Models) -> ModelId:
+    model = version_named(record, number)
+    if model is None:
+        kept = ", ".join(str(one.number) for one in versions_of(record))
+        raise Unknown(f"{MODEL_NOT_FOUND}: {alias} keeps no version {number}; it keeps {kept}")
+    if model not in models:
+        raise Failed(f"Model {model} of version {number} of vmodel {alias} not found")
+    return model

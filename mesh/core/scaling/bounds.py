@@ -8,6 +8,7 @@ from typing import Any
 from mesh.core.errors import Malformed
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.registry.records import NO_BOUNDS, AliasRecord, Bounds
+from mesh.core.traffic.versions import weighted
 
 MOST = 10_000
 """Copies that anybody may ask for; more than a mesh has pods."""
@@ -81,22 +82,22 @@ class BoundsOfModels:
             self._models[model].discard(alias)
             if not self._models[model]:
                 del self._models[model]
-        if record is None or record.bounds == NO_BOUNDS:
+        after = _models(record)
+        if record is None or not after:
             return before
         self._aliases[alias] = record
-        after = _models(record)
         for model in sorted(after):
             self._models.setdefault(model, set()).add(alias)
         return before | after
 
     def of(self, model: ModelId) -> Bounds:
         """What the model has to keep."""
-        return _all(self._aliases[alias].bounds for alias in self._models.get(model, ()))
+        return _all(_asked(self._aliases[alias], model) for alias in self._models.get(model, ()))
 
     def kept(self, model: ModelId) -> Bounds:
         """What the mesh sees to by itself: bounds of the aliases whose calls go to the model. A switch has its target loaded anyway."""
         pointing = (self._aliases[alias] for alias in self._models.get(model, ()))
-        return _all(record.bounds for record in pointing if record.active == model)
+        return _all(_asked(record, model) for record in pointing if record.active == model or model in weighted(record))
 
     @property
     def bounded(self) -> Mapping[ModelId, set[AliasId]]:
@@ -105,7 +106,17 @@ class BoundsOfModels:
 
 
 def _models(record: AliasRecord | None) -> frozenset[ModelId]:
-    return frozenset((record.active, record.target)) if record is not None else frozenset()
+    """Those for which an alias asks something."""
+    if record is None:
+        return frozenset()
+    sharing = weighted(record)
+    return sharing if record.bounds == NO_BOUNDS else sharing | {record.active, record.target}
+
+
+def _asked(record: AliasRecord, model: ModelId) -> Bounds:
+    """What an alias asks for one of its models. A version that shares its calls has a copy that serves before it gets any."""
+    bounds = record.bounds if model in (record.active, record.target) else NO_BOUNDS
+    return bounds._replace(least=max(1, bounds.least)) if model in weighted(record) else bounds
 
 
 def _all(bounds: Iterable[Bounds]) -> Bounds:

@@ -15,11 +15,12 @@ from mesh.core.ids import AliasId, ModelId
 from mesh.core.registry.aliases import SetAlias
 from mesh.core.registry.records import Bounds, ModelInfo
 from mesh.core.scaling.bounds import bounds_from_json
+from mesh.core.traffic.reading import Sharing, sharing_from_json
 from mesh.core.units import Millis
 from mesh.doors.grpc.status import Context, Method, unary
 from mesh.pod.management import Management
 from mesh.protocols import model_mesh_pb2 as pb
-from mesh.wire.headers import BOUNDS, RETRY_LOAD
+from mesh.wire.headers import BOUNDS, RETRY_LOAD, TRAFFIC
 
 SERVICE = "mmesh.ModelMesh"
 LEGACY_SERVICE = "com.ibm.watson.tas.proto.TasRuntime"
@@ -77,6 +78,8 @@ class ModelMeshService(grpc.GenericRpcHandler):
 
     async def _set_alias(self, request: pb.SetVModelRequest, context: Context) -> Message:
         given = request.HasField("modelInfo") and request.modelInfo != pb.ModelInfo()
+        metadata = tuple(context.invocation_metadata() or ())
+        sharing = _sharing(metadata)
         edit = SetAlias(
             AliasId(request.vModelId),
             ModelId(request.targetModelId),
@@ -88,7 +91,9 @@ class ModelMeshService(grpc.GenericRpcHandler):
             force=request.force,
             expected=ModelId(request.expectedTargetModelId) if request.expectedTargetModelId else None,
             owner=request.owner,
-            bounds=_bounds(metadata := tuple(context.invocation_metadata() or ())),
+            bounds=_bounds(metadata),
+            keep=sharing.keep,
+            canary=sharing.canary,
         )
         retry = (RETRY_LOAD, "true") in metadata
         return alias_status(await self._management.set_alias(edit, sync=request.sync, retry=retry))
@@ -134,6 +139,16 @@ def _bounds(metadata: Any) -> Bounds | None:
         return bounds_from_json(json.loads(text))
     except (ValueError, Malformed) as error:
         raise Malformed(f"header {BOUNDS}: {error.message if isinstance(error, Malformed) else 'it is not JSON'}") from None
+
+
+def _sharing(metadata: Any) -> Sharing:
+    text = next((value for name, value in metadata if name == TRAFFIC), None)
+    if text is None:
+        return Sharing()
+    try:
+        return sharing_from_json(json.loads(text))
+    except (ValueError, Malformed) as error:
+        raise Malformed(f"header {TRAFFIC}: {error.message if isinstance(error, Malformed) else 'it is not JSON'}") from None
 
 
 async def _unknown(_: bytes, context: Context) -> bytes:

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection
 
 from mesh import __version__
 from mesh.core.errors import Malformed
-from mesh.doors.grpc import inference, management
+from mesh.doors.grpc import inference, management, traffic
 from mesh.doors.grpc.proxy import Proxy, call_of_lane
 from mesh.doors.tls import TlsFiles, grpc_credentials
 from mesh.pod.assemble import LivingPod
@@ -40,6 +40,7 @@ class GrpcDoor:
         self._health = health.aio.HealthServicer()
         self._handlers: Sequence[grpc.GenericRpcHandler] = (
             management.ModelMeshService(pod.management, pod.conductor.now),
+            traffic.TrafficService(pod.versions),
             inference.InferenceService(pod.management, pod.management, pod.registry, __version__),
         )
         self._serving = pod.serving
@@ -61,7 +62,7 @@ class GrpcDoor:
         # gRPC reuses either all ports of a server or none: each way of binding has a server.
         server = aio.server(options=_options(self._settings, shared=shared, behind=bool(where)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (inference.SERVICE, management.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (inference.SERVICE, management.SERVICE, traffic.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         # What a client says of attempts is not believed: only who comes in by the lane's own socket is asked for them.
         server.add_generic_rpc_handlers((*self._handlers, Proxy(self._serving, call_of_lane if where else None)))

@@ -17,6 +17,7 @@ from mesh.pod.serve import CallServer
 from mesh.pod.streams import ServedStream
 from mesh.pod.targets import Targets
 from mesh.pod.travel import Travels
+from mesh.pod.traffic import Traffic
 from mesh.pod.turns import Turns
 from mesh.runtime.channels import channel
 from mesh.runtime.handshake import Runtime
@@ -88,7 +89,7 @@ class Served:
         self.admission = Admission(max_calls, max_held)
         runtime = Runtime(Spi(self.channel, SERVICE, bench.pod.cache.policy.load_timeout), "test", bench.pod.cache.policy, {}, True, True)
         turns = Turns(OFF, limited=True, longest=0)
-        targets = Targets(bench.registry, Dataplane.DEFAULT)
+        targets = Targets(bench.registry, Dataplane.DEFAULT, Traffic(bench.registry, lambda: 0.0))
         self.calls = CallServer(
             targets,
             runtime,

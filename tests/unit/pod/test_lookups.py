@@ -14,9 +14,10 @@ from mesh.core.routing.dataplane import Dataplane
 from mesh.core.units import Millis
 from mesh.pod.lookups import AGAIN, Lookups
 from mesh.pod.targets import Named, Targets
+from mesh.pod.traffic import Traffic
 from mesh.store.memory import MemoryRegistry, MemoryStore
 from mesh.store.registry import Trouble
-from mesh.wire.call import Target
+from mesh.wire.call import Call, Target
 from tests.unit.store.edits import INFO, create
 
 A, NICK = ModelId("a"), AliasId("nick")
@@ -119,12 +120,12 @@ async def test_names_that_may_be_asked_for_again_are_not_remembered(registry: Co
 
 
 async def test_aliases_and_names_that_may_be_either_are_found_too(store: MemoryStore, registry: Counted) -> None:
-    other, targets = MemoryRegistry(store), Targets(registry, Dataplane.DEFAULT)
+    other, targets = MemoryRegistry(store), Targets(registry, Dataplane.DEFAULT, Traffic(registry, lambda: 0.0))
     await other.change(SetAlias(NICK, A, Millis(1), info=INFO))
-    assert await targets.find(Target(aliases=(NICK,))) == [Named(A, NICK)]
+    assert await targets.find(Target(aliases=(NICK,)), Call("any/Method"), b"") == [Named(A, NICK)]
     await other.change(create("b"))
-    assert await targets.find(Target(either="b")) == [Named(ModelId("b"), "b")]
+    assert await targets.find(Target(either="b"), Call("any/Method"), b"") == [Named(ModelId("b"), "b")]
     with pytest.raises(Unknown):
-        await targets.find(Target(either="nobody"))
+        await targets.find(Target(either="nobody"), Call("any/Method"), b"")
     with pytest.raises(Unknown, match="vmodel not found"):
-        await targets.find(Target(aliases=(AliasId("nobody"),)))
+        await targets.find(Target(aliases=(AliasId("nobody"),)), Call("any/Method"), b"")
