@@ -44,7 +44,7 @@ class Traffic:
             return None
         info = self._info(record.active)
         serving = Serving(alias, record.active, versions_of(record), format_of(info), runtime_of(info), self._serves, patterns.fits)
-        return choose(record.traffic, serving, Peeked(call.method, call.metadata, payload), self._draw)
+        return choose(record.traffic, serving, Peeked(call, payload), self._draw)
 
     def _serves(self, model: ModelId) -> bool:
         return self._serving.get(model, False)

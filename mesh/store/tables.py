@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 from mesh.core.registry.listing import Listing
 from mesh.core.registry.records import NO_BOUNDS, AliasRecord, ModelRecord
 from mesh.core.registry.shelf import Shelf, Stock
+from mesh.core.traffic.policy import NO_POLICY
 
 K = TypeVar("K", bound=str)
 V = TypeVar("V")
@@ -41,13 +42,13 @@ class Revisions:
 
 def is_noted(record: Any) -> bool:
     """Whether a record says more than most do: of a model that somebody has or failed to load, or that no alias points at; of an alias
-    in transition or with bounds. What a pod keeps beside the mirror is about these alone.
+    in transition, with bounds, or whose versions share calls. What a pod keeps beside the mirror is about these alone.
     """
     match record:
         case ModelRecord():
             return bool(record.copies or record.ready or record.failed or record.failures or not record.refs)
         case AliasRecord():
-            return record.in_transition or record.failed or record.bounds != NO_BOUNDS
+            return record.in_transition or record.failed or record.bounds != NO_BOUNDS or record.traffic != NO_POLICY
     return False
 
 

@@ -62,6 +62,7 @@ class Call:
         balanced: the caller spreads its calls over pods itself (`mm-balanced: true`).
         hop: why another pod passed it on; None for a call of a client.
         attempt: what the express lane tried before; None if it tried nothing.
+        headers: of HTTP, names in small letters, where metadata are only some of them: rules of traffic ask for any. None travels.
     """
 
     method: str
@@ -71,6 +72,7 @@ class Call:
     balanced: bool = False
     hop: Hop | None = None
     attempt: Attempt | None = None
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
     def request_id(self) -> str:
         """The id that the sender gave the request: `mm-request-id`, else `x-request-id`, else W3C's trace id; or empty."""

@@ -83,7 +83,9 @@ def replace(message: bytes, path: tuple[int, ...], value: bytes) -> bytes:
 
 
 def walk(message: bytes, most: int) -> Iterator[tuple[int, int, int, int]]:
-    """The fields of a message in wire order: number, offset of its tag, and of its value's start and end (the whole field's, if it has no length).
+    """The fields of a message in wire order: number, offset of its tag, start and end of its value.
+
+    A field that is not length-delimited has no value of its own here: its start is that of its tag.
 
     Args:
         most: after so many fields no further one is looked at.

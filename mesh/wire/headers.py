@@ -19,8 +19,8 @@ RETRY_LOAD = "mesh-retry-load"
 BOUNDS = "mesh-bounds"
 """Our addition: JSON of the bounds on an alias's copies (`mesh.core.scaling.bounds`) that `setVModel` keeps with it; absent leaves them."""
 TRAFFIC = "mesh-traffic"
-"""Our addition: JSON with `keep`, the versions that `setVModel` keeps of an alias, and `canary`, so many of a hundred calls that its target gets
-while the others stay with the active model; absent keeps none beside those that there are, and sends all calls to the target."""
+"""Our addition: JSON with `keep`, the versions that `setVModel` keeps of an alias, and `canary`, so many of a hundred calls that its target
+gets while the others stay with the active model; absent keeps none beside those that there are, and sends all calls to the target."""
 BALANCED, REQUIRED = "mm-balanced", "mm-required"
 
 HOP_PREFIXES = ("mesh-hop", "mesh-pod", "mesh-load", "mesh-error")

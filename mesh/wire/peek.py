@@ -10,7 +10,7 @@ from mesh.core.errors import Malformed
 from mesh.core.traffic.choice import Tensor
 from mesh.protocols import inference_pb2 as pb
 from mesh.wire import fields
-from mesh.wire.call import Metadata, first
+from mesh.wire.call import Call, first
 
 METHODS = frozenset({"inference.GRPCInferenceService/ModelInfer", "inference.GRPCInferenceService/ModelStreamInfer"})
 """Those whose requests are `ModelInferRequest`."""
@@ -26,12 +26,15 @@ _PARAMETERS, _INPUTS, _CONTENTS = 4, 5, 5
 class Peeked:
     """One call, as the rules of a traffic policy see it. The payload is looked at once, and only if a rule asks for what is in it."""
 
-    def __init__(self, method: str, metadata: Metadata, payload: bytes) -> None:
-        self._method, self._metadata, self._payload = method, metadata, payload
+    def __init__(self, call: Call, payload: bytes) -> None:
+        self._call, self._payload = call, payload
 
     def header(self, name: str) -> str | None:
         """The first value of a header; of one in bytes, what it says in UTF-8."""
-        value = first(self._metadata, name)
+        value = first(self._call.metadata, name)
+        if value is None and self._call.headers:
+            wanted = name.encode("latin-1", "replace")
+            value = next((given.decode("latin-1") for key, given in self._call.headers if key == wanted), None)
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
     def parameter(self, name: str) -> str | None:
@@ -48,7 +51,7 @@ class Peeked:
 
     @cached_property
     def _seen(self) -> tuple[dict[str, str], tuple[Tensor, ...]]:
-        if self._method.removeprefix("/") not in METHODS:
+        if self._call.method.removeprefix("/") not in METHODS:
             return {}, ()
         parameters: dict[str, str] = {}
         inputs: list[Tensor] = []

@@ -92,7 +92,10 @@ def model_of(version: Named, stable: ModelId, versions: Sequence[Version]) -> Mo
 
 
 def position(service: str, value: str) -> float:
-    """Where a caller stands from 0 to below 1, for good: the first 53 bits of SHA-256 over the service's name, a zero byte and the value."""
+    """Where a caller stands from 0 to below 1, for good.
+
+    It is the first 53 bits of SHA-256 over the service's name, a zero byte and the value: for each service a caller stands elsewhere.
+    """
     digest = hashlib.sha256(f"{service}\0{value}".encode("utf-8", "surrogatepass")).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / (1 << 53)
 
@@ -111,7 +114,7 @@ def _shared(to: Destination, serving: Serving, asked: Asked, draw: Callable[[], 
     key = asked.header(to.sticky) if to.sticky else None
     left = (draw() if key is None else position(serving.service, key)) * WHOLE
     shares = sorted(to.shares, key=lambda share: model_of(share.version, serving.stable, serving.versions) == serving.stable)
-    for share in shares:
+    for share in shares[:-1]:
         left -= share.weight
         if left < 0:
             return share.version

@@ -165,9 +165,9 @@ def version_of(value: Any, place: str) -> Named:
     """
     if type(value) is int and value > 0:
         return value
-    if value in [word.value for word in Word]:
-        return Word(value)
-    _refuse(place, f"has to be the number of a version, {' or '.join(word.value for word in Word)}, not {value!r}")
+    if value not in [word.value for word in Word]:
+        _refuse(place, f"has to be the number of a version, {' or '.join(word.value for word in Word)}, not {value!r}")
+    return Word(value)
 
 
 def shown(version: Named) -> int | str:

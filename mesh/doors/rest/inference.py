@@ -77,7 +77,9 @@ class Inference:
         inward, attempt = believed(headers.inward(request.headers.raw), self._lane_key)
         granted = headers.timeout(request.headers.get("grpc-timeout"))
         deadline = None if granted is None else asyncio.get_running_loop().time() + granted
-        call = Call(f"{SERVICE}/{method}", inward, Target(either=name), deadline, balanced(inward), attempt=attempt)
+        call = Call(
+            f"{SERVICE}/{method}", inward, Target(either=name), deadline, balanced(inward), attempt=attempt, headers=request.headers.raw
+        )
         return await while_connected(request.receive, self._serving.unary(call, payload))
 
 

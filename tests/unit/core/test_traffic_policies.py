@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mesh.core.errors import Malformed
 from mesh.core.traffic.policy import NO_POLICY, Comparison, Destination, Input, Match, Policy, Rule, Share, Text, Word, canary
-from mesh.core.traffic.reading import DATATYPES, Reader, policy_to_json
+from mesh.core.traffic.reading import DATATYPES, Reader, Sharing, policy_to_json, sharing_from_json, sharing_to_json
 
 READER = Reader(lambda pattern: "missing ): " + pattern if pattern.count("(") != pattern.count(")") else None)
 
@@ -189,3 +189,26 @@ def test_a_policy_that_is_none_is_refused() -> None:
         READER.policy([])
     with pytest.raises(Malformed, match="rule is not known; a policy may have rules, default"):
         READER.policy({"rule": []})
+
+
+@given(st.builds(Sharing, st.integers(0, 100), st.none() | st.integers(0, 99)))
+def test_what_is_said_of_versions_is_read_back(sharing: Sharing) -> None:
+    assert sharing_from_json(sharing_to_json(sharing)) == sharing
+
+
+def test_a_canary_that_gets_all_calls_is_none() -> None:
+    assert sharing_from_json({"canary": 100}) == Sharing(0, None)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ([], r"the policy has to be an object, not \[\]"),
+        ({"keep": 101}, "keep has to be a whole number from 0 to 100, not 101"),
+        ({"canary": "5"}, "canary has to be a whole number from 0 to 100, not '5'"),
+        ({"canaries": 5}, "canaries is not known"),
+    ],
+)
+def test_what_is_said_wrongly_of_versions_is_refused(data: Any, said: str) -> None:
+    with pytest.raises(Malformed, match=said):
+        sharing_from_json(data)

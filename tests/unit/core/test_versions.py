@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,11 +12,11 @@ from mesh.core.registry.aliases import CorrectReferences, DeleteAlias, EndTransi
 from mesh.core.registry.records import AliasRecord, Bounds, ModelInfo, ModelRecord, alias_from_json, alias_to_json
 from mesh.core.registry.references import GRACE, References
 from mesh.core.routing.express import target_of
-from mesh.core.routing.names import resolve_name, versioned
+from mesh.core.routing.names import Aliases, Models, resolve_name, versioned
 from mesh.core.scaling.bounds import BoundsOfModels
 from mesh.core.traffic.policy import NO_POLICY, Policy, Version, canary
 from mesh.core.traffic.reading import Reader
-from mesh.core.traffic.versions import SetPolicy, newest, version_named, versions_of, weighted
+from mesh.core.traffic.versions import SetPolicy, newest, standing, version_named, versions_of, weighted
 from mesh.core.units import Millis
 from tests.unit.core.records import Tables
 
@@ -46,6 +46,10 @@ class Service:
 
     def policy(self, data: Any, **options: Any) -> MeshError | None:
         return self.tables.apply(SetPolicy(A, Reader(lambda _: None).policy(data), **options))
+
+    def named(self, name: str) -> ModelId:
+        """The model that calls by this name go to."""
+        return resolve_name(name, cast(Aliases, self.tables.aliases), cast(Models, self.tables.models))
 
     @property
     def record(self) -> AliasRecord:
@@ -118,12 +122,8 @@ def test_a_canarys_share_can_be_changed_and_taken_away() -> None:
     service.point(M2, canary=50)
     assert service.record.canary == 50
     service.point(M2, canary=0)
-    assert (service.record.canary, service.record.traffic, weighted(service.record), service.versions()) == (
-        0,
-        NO_POLICY,
-        set(),
-        {1: M1, 2: M2},
-    )
+    assert (service.record.canary, service.record.traffic, service.versions()) == (0, NO_POLICY, {1: M1, 2: M2})
+    assert not weighted(service.record)
     before = service.record
     service.point(M2, canary=0)
     assert service.record is before
@@ -198,6 +198,29 @@ def test_a_policy_is_written_with_the_service_and_taken_back() -> None:
     assert (service.record.policy, target_of(service.record)) == (NO_POLICY, M2)
 
 
+def told(service: Service) -> list[tuple[int, int, bool, bool]]:
+    return [(one.version.number, one.percent, one.stable, one.next) for one in standing(service.record)]
+
+
+def test_each_version_tells_its_share_and_what_it_is() -> None:
+    service = Service(M1)
+    assert told(service) == [(1, 100, True, False)]
+    service.point(M2, canary=10)
+    assert told(service) == [(1, 90, True, False), (2, 10, False, False)]
+    service.tables.models[M1] = service.tables.models[M1].with_(copies={PodId("p"): Millis(1)})
+    service.point(M2)
+    assert told(service) == [(1, 90, True, False), (2, 10, False, True)]
+    service.settle()
+    service.policy({"default": {"to": [{"version": 1, "weight": 30}, {"version": "canary", "weight": 30}, {"version": 2, "weight": 40}]}})
+    assert told(service) == [(1, 60, False, False), (2, 40, True, False)]
+
+
+def test_a_share_of_a_version_that_there_is_not_is_the_stable_ones() -> None:
+    service = Service(M1)
+    service.policy({"default": {"to": [{"version": "canary", "weight": 30}, {"version": "stable", "weight": 70}]}})
+    assert told(service) == [(1, 100, True, False)]
+
+
 def test_a_policy_that_cannot_be_is_refused() -> None:
     service = Service(M1, M2)
     refusal = service.policy({"rules": [{"match": [{"percent": 1}], "to": [{"version": 7}]}]})
@@ -244,22 +267,21 @@ def test_a_version_is_addressed_by_name_and_number(name: str, read: object) -> N
 
 def test_a_version_that_is_kept_is_found_by_its_number() -> None:
     service = Service(M1, M2)
-    models, aliases = service.tables.models, service.tables.aliases
     assert version_named(service.record, 2) == M2
-    assert resolve_name("a@1", aliases, models) == M1
+    assert service.named("a@1") == M1
     with pytest.raises(Unknown, match="model not found: a keeps no version 9; it keeps 1, 2"):
-        resolve_name("a@9", aliases, models)
+        service.named("a@9")
     with pytest.raises(Unknown, match="there is neither an alias nor a model named 'b@1'"):
-        resolve_name("b@1", aliases, models)
-    models[ModelId("a@1")] = ModelRecord(INFO)
-    assert resolve_name("a@1", aliases, models) == "a@1", "a model of that very name comes first"
+        service.named("b@1")
+    service.tables.models["a@1"] = ModelRecord(INFO)
+    assert service.named("a@1") == "a@1", "a model of that very name comes first"
 
 
 def test_a_version_whose_model_is_gone_is_told_so() -> None:
     service = Service(M1, M2)
     del service.tables.models[M1]
     with pytest.raises(MeshError, match="Model m1 of version 1 of vmodel a not found"):
-        resolve_name("a@1", service.tables.aliases, service.tables.models)
+        service.named("a@1")
 
 
 def test_a_version_that_shares_calls_is_kept_loaded_and_others_age_out() -> None:
@@ -279,7 +301,7 @@ def test_a_version_that_shares_calls_is_kept_loaded_and_others_age_out() -> None
 
 def test_references_of_versions_are_counted_and_set_right() -> None:
     service = Service(M1, M2)
-    references = References(service.tables.models)
+    references = References(cast(Models, service.tables.models))
     references.alias_changed(A, service.record, Millis(0))
     assert not list(references.corrections(GRACE))
     service.tables.models[M1] = service.tables.models[M1].with_(refs=4)

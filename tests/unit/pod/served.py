@@ -16,8 +16,8 @@ from mesh.pod.admission import Admission
 from mesh.pod.serve import CallServer
 from mesh.pod.streams import ServedStream
 from mesh.pod.targets import Targets
-from mesh.pod.travel import Travels
 from mesh.pod.traffic import Traffic
+from mesh.pod.travel import Travels
 from mesh.pod.turns import Turns
 from mesh.runtime.channels import channel
 from mesh.runtime.handshake import Runtime
