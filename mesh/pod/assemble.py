@@ -74,7 +74,6 @@ class LivingPod:
     peers: Peers
     loads: Loads
     management: Management
-    versions: Versions
     facts: Facts
     metrics: Metrics
     conductor: Conductor
@@ -91,6 +90,9 @@ class LivingPod:
     """What ran before there was a pod."""
     lane: Publisher | None = None
     log_each: bool = False
+
+    def __post_init__(self) -> None:
+        self.versions = Versions(self.conductor, self.registry, self.management)
 
     def use_lane(self, lane: Publisher | None) -> None:
         """From now on an express lane takes calls too; None: no more."""
@@ -225,24 +227,8 @@ def _join(
     _listen(registry, conductor, rollout, peers)
     census = Census(registry)
     facts = Facts(conductor, registry, management, census)
-    versions = Versions(conductor, registry, management)
     living = LivingPod(
-        *(
-            serving,
-            peers,
-            loads,
-            management,
-            versions,
-            facts,
-            metrics,
-            conductor,
-            hands,
-            transitions,
-            registry,
-            runtime,
-            admission,
-            membership,
-        ),
+        *(serving, peers, loads, management, facts, metrics, conductor, hands, transitions, registry, runtime, admission, membership),
         targets=targets,
         serving_address=serving_address,
     )
