@@ -1,1 +1,1 @@
-"""Which version of a service's model a call goes to: the policy that users write, and the choice that is made by it."""
+"""Which version of a service's model a call goes to: the policy that users write, the choice by it, and when a new version gets more."""
