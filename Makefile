@@ -120,6 +120,12 @@ FIRST ?= 0
 simulate: setup  ## the same with more seeds, e.g. SEEDS=10000, or one: SEED=17
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST))
 
+# ROLLOUTS=10000 takes half an hour of two cores; the figures of docs/rollouts.md are such a run's.
+ROLLOUTS ?= 300
+.PHONY: rollouts
+rollouts: setup  ## judged rollouts of good and bad canaries, and how often the verdict is wrong; ROLLOUTS=n of each kind
+	@$(GENTLY) $(BIN)/python -m tests.simulation.rollouts --rollouts $(ROLLOUTS)
+
 docs: setup  ## write the generated pages again
 	@$(BIN)/python -m tests.proof.settings_page
 	@$(BIN)/python -m tests.proof.metrics_page

@@ -31,6 +31,7 @@ class Kind(Enum):
     REFUSAL = "refusal"
     REPAIR = "repair"
     RECYCLE = "recycle"
+    ROLLOUT = "rollout"
 
 
 class Candidate(NamedTuple):

@@ -19,6 +19,7 @@ from mesh.core.routing import attempts, dead_ends, failed_loads, joining
 from mesh.core.routing.attempts import Attempt
 from mesh.core.routing.failed_loads import FailedLoads
 from mesh.core.scaling import minimum, proactive, scale_down, scale_up, second_copy
+from mesh.core.traffic import judgement
 
 
 def _placement(data: Any) -> PlacementEvidence:
@@ -40,6 +41,7 @@ READERS: Mapping[str, Callable[[Any], Evidence]] = {
     janitor.NAME: partial(from_json, janitor.Discrepancy),
     proactive.NAME: partial(from_json, proactive.Early),
     leaks.NAME: Recycling.from_json,
+    judgement.NAME: judgement.Judgement.from_json,
 }
 """What reads the inputs of each function that decides, by the name in `decided_by`."""
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from mesh.core.errors import Malformed
 from mesh.core.traffic import words
 from mesh.core.traffic.betting import Against, Guess, Table, pays
 from mesh.core.traffic.plan import Plan
@@ -82,7 +83,12 @@ def judge(plan: Plan, standing: Standing, tick: Tick) -> tuple[Standing, Verdict
 
     A tick that does not end later than the last one taken was taken before, maybe by another pod: it counts only once. A rollout that
     has ended stays so.
+
+    Raises:
+        Malformed: the standing is at a step that the plan does not have.
     """
+    if standing.step >= len(plan.steps):
+        raise Malformed(f"the rollout stands at step {standing.step + 1} and its plan has {len(plan.steps)}; begin it anew")
     if standing.ending is not Ending.NOT_YET:
         promoted = standing.ending is Ending.PROMOTED
         return standing, Verdict(Outcome.PROMOTE if promoted else Outcome.ROLL_BACK, 100 if promoted else 0, standing.cause)

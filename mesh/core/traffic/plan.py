@@ -27,7 +27,8 @@ class Plan:
         steps: percent, growing, the last is 100; all others compare both versions.
         hold_ms: a step lasts so long at least.
         hold_calls: and so many calls of the canary.
-        settle_ms: after a step begins its calls count for nothing so long: copies are loaded, first calls warm them up.
+        settle_ms: after a step begins its calls count for nothing so long: copies are loaded, first calls warm them up, and of calls that
+            have just begun only quick ones have ended. It is longer than calls take.
         limit_ms, limit_calls: of a step; what is not shown by then, of either kind, is told as a dead end.
         failures_tolerated, failures_found: shares of calls. Rolled back is a canary that is shown to fail by more than the first more
             often than the stable version, promoted one that is shown to fail by less than the second more often.

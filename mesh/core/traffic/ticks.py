@@ -70,6 +70,22 @@ class Counts:
         """Calls that took longer than that bound."""
         return sum(self.times[bound + 1 :])
 
+    def to_json(self) -> list[Any]:
+        """`[ok, failed, first, [times]]`, without the empty buckets at both ends."""
+        filled = [place for place, each in enumerate(self.times) if each]
+        first, last = (filled[0], filled[-1]) if filled else (0, -1)
+        return [self.ok, self.failed, first, list(self.times[first : last + 1])]
+
+    @classmethod
+    def from_json(cls, data: Any) -> Counts:
+        """Reads `to_json()`.
+
+        Raises:
+            Malformed: it is something else.
+        """
+        read = Memory.from_json(data)
+        return cls(read.ok, read.failed, read.all_times() if read.times else ())
+
 
 NOTHING = Counts()
 
@@ -89,6 +105,24 @@ class Tick:
     canary: Counts = NOTHING
     unloadable: str = ""
     crashed: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """By the names of the fields."""
+        counts = {"stable": self.stable.to_json(), "canary": self.canary.to_json()}
+        return {"at": self.at, **counts, "unloadable": self.unloadable, "crashed": self.crashed}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Tick:
+        """Reads `to_json()`.
+
+        Raises:
+            Malformed: something is missing or of another type.
+        """
+        try:
+            stable, canary = Counts.from_json(data["stable"]), Counts.from_json(data["canary"])
+            return cls(Millis(int(data["at"])), stable, canary, str(data["unloadable"]), str(data["crashed"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise Malformed(f"this is not what a tick told, {error!r} is wrong or missing: {data!r}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +205,12 @@ class Memory:
         """
         try:
             ok, failed, first, times = data
-            return cls(int(ok), int(failed), int(first), tuple(int(each) for each in times))
+            read = cls(int(ok), int(failed), int(first), tuple(int(each) for each in times))
         except (TypeError, ValueError) as error:
-            raise Malformed(f"{data!r} is not what a version did lately: {error}") from None
+            raise Malformed(f"{data!r} is not what a version did: {error}") from None
+        if min(read.ok, read.failed, read.first, *read.times, 0) < 0 or read.first + len(read.times) > BUCKETS:
+            raise Malformed(f"{data!r} is not what a version did: numbers below 0, or more than {BUCKETS} buckets")
+        return read
 
 
 EMPTY = Memory()

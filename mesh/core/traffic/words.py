@@ -56,8 +56,18 @@ def promoted(plan: Plan, standing: Standing) -> str:
     )
     return (
         f"{_step(plan, standing)} is passed, {plan.steps[standing.step + 1]} % from now on. {figures(standing)}. Shown: {shown}. "
-        f"It would have stayed with less than {_odds(1 / plan.wrong_promotion)} for any of these"
+        f"It would have stayed with {stayed(plan)}"
     )
+
+
+def stayed(plan: Plan) -> str:
+    """What would have kept a step from being passed."""
+    return f"less than {_odds(1 / plan.wrong_promotion)} for any of these, or a longer hold"
+
+
+def kept(plan: Plan) -> str:
+    """What would have kept the canary."""
+    return f"less than {_odds(len(What) / plan.wrong_rollback)}, or more that is tolerated"
 
 
 def harm(plan: Plan, standing: Standing, found: Sequence[What]) -> str:
@@ -65,7 +75,7 @@ def harm(plan: Plan, standing: Standing, found: Sequence[What]) -> str:
     shown = ", ".join(
         f"{_worse(plan, what, found=False)} in {what.value} ({_odds(standing.harm[list(What).index(what)].total)})" for what in found
     )
-    return f"it is shown to be {shown}; less than {_odds(len(What) / plan.wrong_rollback)}, or more that is tolerated, would have kept it"
+    return f"it is shown to be {shown}; {kept(plan)}, would have kept it"
 
 
 def ended(plan: Plan, standing: Standing, ending: Ending, cause: str) -> str:

@@ -1,0 +1,22 @@
+"""Two versions of a service, for tests: what they do without chance."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+from mesh.core.traffic.ticks import BUCKETS, Counts, Tick, bucket_of
+from mesh.core.units import Millis
+
+
+def did(calls: int, failed: int = 0, middle: float = 20.0, sigma: float = 0.45) -> Counts:
+    """Calls whose times lie as evenly as they can in a lognormal distribution."""
+    times = [0] * BUCKETS
+    noise = NormalDist()
+    for number in range(calls - failed):
+        times[bucket_of(middle * 2.718281828 ** (sigma * noise.inv_cdf((number + 0.5) / (calls - failed))))] += 1
+    return Counts(calls - failed, failed, tuple(times))
+
+
+def tick(number: int, stable: Counts, canary: Counts = Counts(), **signs: str) -> Tick:  # noqa: B008
+    """The one that ends so many times ten seconds after the begin."""
+    return Tick(Millis(10_000 * number), stable, canary, **signs)
