@@ -100,6 +100,13 @@ def test_before_anybody_knows_what_is_usual_nothing_is_bet() -> None:
     assert [wealth.total for wealth in (*standing.harm, *standing.safe)] == pytest.approx([1.0] * 6)
 
 
+def test_nor_of_latencies_before_those_are_known() -> None:
+    few = replace(did(19), ok=400)
+    standing, _ = judge(PLAN, judge(PLAN, BEGIN, tick(1, few))[0], tick(2, did(400, 4), did(400, 4)))
+    assert [wealth.total for wealth in standing.safe[1:]] == pytest.approx([1.0] * 2)
+    assert standing.safe[0].total > 1
+
+
 def test_a_canary_that_fails_more_often_is_rolled_back() -> None:
     standing, verdicts = looks(did(380, 4), did(40, 5), 60)
     assert ROLL_BACK in outcomes(verdicts)
@@ -146,7 +153,8 @@ def test_load_that_makes_both_slower_speaks_for_neither() -> None:
 
 @pytest.mark.parametrize(("sign", "why"), [("unloadable", "it cannot be loaded: no file"), ("crashed", "it ended its runtime: no file")])
 def test_a_hard_sign_rolls_back_at_once(sign: str, why: str) -> None:
-    standing, verdict = judge(PLAN, KNOWN, replace(tick(2, did(400, 4)), **{sign: "no file"}))
+    signs: dict[str, Any] = {sign: "no file"}
+    standing, verdict = judge(PLAN, KNOWN, replace(tick(2, did(400, 4)), **signs))
     assert (verdict.outcome, verdict.percent) == (ROLL_BACK, 0)
     assert why in verdict.words
     assert standing.cause == f"rolled back: {why}"
@@ -245,6 +253,29 @@ def test_what_has_ended_stays_so() -> None:
 def test_a_standing_of_another_plan_is_refused() -> None:
     with pytest.raises(Malformed, match="stands at step 4 and its plan has 2; begin it anew"):
         judge(Plan(steps=(10, 100)), replace(KNOWN, step=3), tick(2, did(4)))
+
+
+@pytest.mark.parametrize(("evidence", "outcome"), [(299.9, GO_ON), (300.1, ROLL_BACK)])
+@pytest.mark.parametrize("place", range(3))
+def test_one_of_three_hypotheses_refuted_three_hundred_to_one_rolls_back(place: int, evidence: float, outcome: Outcome) -> None:
+    """At most one equal canary of a hundred, over all three."""
+    harm = list(KNOWN.harm)
+    harm[place] = Wealth((evidence, 0.0, 0.0, 0.0), 10**12)
+    assert judge(PLAN, replace(KNOWN, harm=tuple(harm)), tick(2, NOTHING))[1].outcome is outcome
+
+
+@pytest.mark.parametrize(("evidence", "outcome"), [(99.9, GO_ON), (100.1, PROMOTE)])
+@pytest.mark.parametrize("place", range(3))
+def test_all_three_refuted_a_hundred_to_one_promote(place: int, evidence: float, outcome: Outcome) -> None:
+    safe = [Wealth((500.0, 0.0, 0.0, 0.0), 10**12)] * 3
+    safe[place] = Wealth((evidence, 0.0, 0.0, 0.0), 10**12)
+    harm = (Wealth((0.25, 0.0, 0.0, 0.0), 7),) * 3
+    ripe = replace(KNOWN, safe=tuple(safe), harm=harm, canary_calls=100, since=Millis(-100_000))
+    after, verdict = judge(PLAN, ripe, tick(2, NOTHING))
+    assert verdict.outcome is outcome
+    if outcome is PROMOTE:
+        assert [wealth.total for wealth in after.safe] == pytest.approx([1.0] * 3)
+        assert (after.step, after.since, after.canary_calls, after.harm) == (1, 20_000, 0, harm)
 
 
 # One tick more or less
