@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from math import comb, exp, inf, log, prod
+from random import Random
 
 import pytest
 from hypothesis import assume, given
@@ -152,3 +153,18 @@ def test_a_capital_may_be_held_at_a_limit() -> None:
     wealth = Wealth((30.0, 90.0), 7)
     assert wealth.at_most(120) is wealth
     assert wealth.at_most(12) == Wealth((3.0, 9.0), 7)
+
+
+@pytest.mark.parametrize(("against", "guess"), [(Against.AT_MOST, Guess(0.1, 0.3)), (Against.AT_LEAST, Guess(0.1, 0.1))])
+def test_looked_at_after_every_tick_a_true_hypothesis_is_refuted_ten_to_one_in_a_tenth_at_most(against: Against, guess: Guess) -> None:
+    """And in not much fewer, or the test would not be worth its calls: at the very edge of the hypothesis, 300 times 60 ticks."""
+    random, refuted = Random(7), 0
+    for _ in range(300):
+        wealth = Wealth((1.0,), 10**9)
+        for _ in range(60):
+            stable, canary = (sum(random.random() < share for _ in range(of)) for share, of in ((0.1, 12), (0.2, 4)))
+            wealth = wealth.after([pays(Table(12, stable, 4, canary), guess, 0.1, against)], 4)
+            if wealth.total >= 10:
+                refuted += 1
+                break
+    assert 5 <= refuted <= 30
