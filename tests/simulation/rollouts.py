@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import erf, exp, log, pi, sin, sqrt
 from random import Random
@@ -43,6 +43,7 @@ class Kind:
         failures: shares of calls that fail besides.
         slower: factor of all times.
         tail: share of calls that take three times as long.
+        alike: calls of a caller, who stays with a version; all of them fail or none does, and they take alike long. The plan says so.
         bursts: in each tick up to half of the calls come while all take three times as long and fail more often, for both versions.
     """
 
@@ -51,6 +52,7 @@ class Kind:
     failures: float = 0.0
     slower: float = 1.0
     tail: float = 0.0
+    alike: int = 1
     bursts: bool = False
     unloadable: str = ""
     crashed: str = ""
@@ -70,6 +72,8 @@ OTHERS = (
     Kind("a tenth of its calls 3 times as slow", "promoted", tail=0.1),
     Kind("30 % slower, calls in bursts", "promoted", slower=1.3, bursts=True),
     Kind("equal, calls in bursts", "rolled back", bursts=True),
+    Kind("equal, callers of 5 calls stay with a version", "rolled back", alike=5),
+    Kind("5 points more failures, such callers", "promoted", failures=0.05, alike=5),
     Kind("as bad as tolerated", "rolled back", failures=0.02, slower=1.14),
 )
 """Of which a fifth as many are played: they take longest, and lie at the edges."""
@@ -112,6 +116,12 @@ class World:
         return Tick(at, stable, canary, self.kind.unloadable if ill else "", self.kind.crashed if ill else "")
 
     def _counts(self, calls: int, failures: float, middle: float, tail: float) -> Counts:
+        each = self.kind.alike
+        callers = self._of_callers(calls // each, failures, middle, tail)
+        whole = Counts(each * callers.ok, each * callers.failed, tuple(each * number for number in callers.times))
+        return whole + self._of_callers(calls % each, failures, middle, tail) if calls % each else whole
+
+    def _of_callers(self, calls: int, failures: float, middle: float, tail: float) -> Counts:
         failed = self._of(calls, failures)
         slow = self._of(calls - failed, tail)
         times = [0] * BUCKETS
@@ -143,7 +153,7 @@ class World:
 
 def play(kind: Kind, seed: str, plan: Plan | None = None) -> End:
     """One rollout, from three ticks before it to its end."""
-    plan = plan or Plan()
+    plan = replace(plan or Plan(), alike=kind.alike)
     world = World(kind, Random(seed))
     standing, percent, calls, canary = Standing.begin(Millis(0)), 0, 0, 0
     for number in range(1, BEFORE + 1):

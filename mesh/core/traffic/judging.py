@@ -102,7 +102,7 @@ def judge(plan: Plan, standing: Standing, tick: Tick) -> tuple[Standing, Verdict
 def _decided(plan: Plan, standing: Standing) -> tuple[Standing, Verdict]:
     if found := harm_shown(plan, standing):
         return _ended(plan, standing, Ending.ROLLED_BACK, words.harm(plan, standing, found))
-    if _all_fail(standing):
+    if _all_fail(plan, standing):
         return _ended(plan, standing, Ending.ROLLED_BACK, f"all of its {standing.canary_calls} calls in this step failed")
     last = standing.step == len(plan.steps) - 1
     missing = words.missing(plan, standing, not_shown(plan, standing))
@@ -129,10 +129,10 @@ def not_shown(plan: Plan, standing: Standing) -> list[What]:
     return [what for what, wealth in zip(What, standing.safe, strict=True) if wealth.total < 1 / plan.wrong_promotion]
 
 
-def _all_fail(standing: Standing) -> bool:
+def _all_fail(plan: Plan, standing: Standing) -> bool:
     stable = standing.stable
     ill = 2 * stable.failed > stable.ok + stable.failed
-    return ALL <= standing.canary_calls == standing.canary_failed and not ill
+    return ALL * plan.alike <= standing.canary_calls == standing.canary_failed and not ill
 
 
 def _ended(plan: Plan, standing: Standing, ending: Ending, cause: str) -> tuple[Standing, Verdict]:
@@ -171,7 +171,11 @@ NOTHING_PAID = (0.0,) * len(WELL)
 
 
 def _paid(plan: Plan, usual: Memory, tick: Tick, what: What, against: Against) -> tuple[float, ...]:
-    """What the bets pay for a tick, of each guess."""
+    """Logarithm of what the bets pay for a tick, of each guess.
+
+    Of `alike` calls that share their fate each pays a root of that power: by Hölder's inequality that is as fair as if only one of them had
+    bet, whichever way they depend on each other.
+    """
     of_harm = against is Against.AT_MOST
     if what is What.FAILURES:
         return _paid_of_failures(plan, usual, tick, against)
@@ -183,7 +187,7 @@ def _paid(plan: Plan, usual: Memory, tick: Tick, what: What, against: Against) -
     stable, canary = sum(tick.stable.times), sum(tick.canary.times)
     table = Table(stable, tick.stable.slower(bound), canary, tick.canary.slower(bound + shift))
     guesses = [Guess(share, share * odds / (1 - share + share * odds)) for odds in (ODDS_WORSE if of_harm else ODDS_WELL)]
-    return tuple(pays(table, guess, 0.0, against) for guess in guesses)
+    return tuple(pays(table, guess, 0.0, against) / plan.alike for guess in guesses)
 
 
 def _paid_of_failures(plan: Plan, usual: Memory, tick: Tick, against: Against) -> tuple[float, ...]:
@@ -195,6 +199,6 @@ def _paid_of_failures(plan: Plan, usual: Memory, tick: Tick, against: Against) -
     if against is Against.AT_MOST:
         least = min(1.0, share + plan.failures_found)
         guesses = [Guess(share, least + (1 - least) * more) for more in WORSE]
-        return tuple(pays(table, guess, plan.failures_tolerated, against) for guess in guesses)
+        return tuple(pays(table, guess, plan.failures_tolerated, against) / plan.alike for guess in guesses)
     guesses = [Guess(share, min(1.0, share + plan.failures_found * part)) for part in WELL]
-    return tuple(pays(table, guess, plan.failures_found, against) for guess in guesses)
+    return tuple(pays(table, guess, plan.failures_found, against) / plan.alike for guess in guesses)

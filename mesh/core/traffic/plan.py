@@ -33,6 +33,8 @@ class Plan:
         failures_tolerated, failures_found: shares of calls. Rolled back is a canary that is shown to fail by more than the first more
             often than the stable version, promoted one that is shown to fail by less than the second more often.
         slower_tolerated, slower_found: the same of latency, parts by which the canary is slower.
+        alike: calls in a tick that may share their fate, and so are worth no more than one: 1 where a version is drawn for each call, more
+            where a caller stays with a version.
         wrong_rollback: chance, over the whole rollout, that a canary within what is tolerated is rolled back by comparison.
         wrong_promotion: chance, at each step, that a canary beyond what is to be found passes it.
     """
@@ -47,6 +49,7 @@ class Plan:
     failures_found: float = 0.05
     slower_tolerated: float = 0.14
     slower_found: float = 0.3
+    alike: int = 1
     wrong_rollback: float = WRONG
     wrong_promotion: float = WRONG
 
@@ -63,6 +66,8 @@ class Plan:
             )
         if min(self.hold_ms, self.hold_calls, self.settle_ms) < 0:
             raise Malformed("what a step of a rollout is held for, and settles, is 0 or more")
+        if self.alike < 1:
+            raise Malformed("alike is a number of calls, 1 or more: as many as may share their fate")
         if self.limit_ms <= max(self.hold_ms, self.settle_ms) or self.limit_calls <= self.hold_calls:
             raise Malformed("the limits of a rollout's steps lie beyond what they are held for, and settle: limit_ms, limit_calls")
         if not 0 <= self.failures_tolerated < self.failures_found <= 0.5:

@@ -61,6 +61,20 @@ def test_nor_if_every_call_has_a_chance_of_its_own(
     assert worth <= 1 + 1e-9
 
 
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), guesses, guesses, margins, st.sampled_from(Against), st.integers(2, 3))
+def test_nor_if_calls_share_their_fate_and_a_root_is_paid(
+    stable: int, canary: int, alone: int, truth: Guess, guess: Guess, margin: float, against: Against, alike: int
+) -> None:
+    """Callers of so many calls each that all fail or none does, and further callers of one call."""
+    assume(holds(truth, margin, against))
+    worth = 0.0
+    for likely, callers in outcomes(stable, canary, truth):
+        for chances, single in outcomes(alone, alone, truth):
+            calls = [alike * many + one for many, one in zip(callers, single, strict=True)]
+            worth += likely * chances * exp(pays(Table(*calls), guess, margin, against) / alike)
+    assert worth <= 1 + 1e-9
+
+
 @given(
     st.integers(1, 12),
     st.integers(1, 12),

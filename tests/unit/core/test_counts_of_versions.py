@@ -131,6 +131,7 @@ def test_latencies_are_compared_by_whole_buckets_inside_of_what_was_asked_for() 
         {"steps": (5, 5, 100)},
         {"hold_ms": -1},
         {"settle_ms": -1},
+        {"alike": 0},
         {"limit_ms": 1},
         {"limit_calls": 100},
         {"failures_tolerated": -0.1},

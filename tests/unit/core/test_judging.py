@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import log
 from typing import Any
 
 import pytest
@@ -158,6 +159,16 @@ def test_a_canary_all_of_whose_calls_fail_is_rolled_back_though_there_is_nothing
     standing, verdict = judge(PLAN, standing, tick(2, NOTHING, did(1, 1)))
     assert verdict.outcome is ROLL_BACK
     assert f"all of its {ALL} calls in this step failed" in verdict.words
+
+
+def test_of_calls_that_share_their_fate_more_are_needed() -> None:
+    plan = replace(PLAN, alike=4)
+    alone, shared = (judge(each, KNOWN, tick(2, did(400, 4), did(40, 4)))[0] for each in (PLAN, plan))
+    for one, four in zip(alone.harm + alone.safe, shared.harm + shared.safe, strict=True):
+        assert [log(8 * part) for part in one.parts] == pytest.approx([4 * log(8 * part) for part in four.parts], abs=0.5)
+    standing, verdict = judge(plan, BEGIN, tick(1, NOTHING, did(4 * ALL - 1, 4 * ALL - 1)))
+    assert verdict.outcome is GO_ON
+    assert judge(plan, standing, tick(2, NOTHING, did(1, 1)))[1].outcome is ROLL_BACK
 
 
 def test_where_the_stable_version_fails_as_well_that_is_no_sign() -> None:
