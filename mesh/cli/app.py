@@ -32,6 +32,7 @@ _COMMANDS = {
     "describe": _Place(_USE, "describe", "describe"),
     "explain": _Place(_USE, "explain", "explain"),
     "scale": _Place(_USE, "scale", "scale"),
+    "rollout": _Place(_USE, "rollout", "app"),
     "infer": _Place(_USE, "infer", "infer"),
     "delete": _Place(_USE, "delete", "delete"),
     "simulate": _Place(_WHAT_IF, "simulate", "simulate"),

@@ -70,8 +70,11 @@ def _wait(control: Control, batch: list[Applied], limit: float) -> None:
     for name in [one.document.name for one in batch if isinstance(one.document, _CALLED)]:
         while True:
             service: dict[str, Any] = control.get("services", name=name)[0]
-            if service["settled"] and service["ready"] and not service["targetState"]:
+            canary = service["canary"]
+            if service["settled"] and service["ready"] and not service["targetState"] and (canary is None or canary["settled"]):
                 break
+            if service["settled"] and canary is not None and canary["state"] == "FailedToLoad":
+                raise Failed(f"{name}: {canary['text']}")
             if service["settled"] and service["state"] == "FailedToLoad":
                 raise Failed(f"{name} failed: {service['message']}")
             if time.monotonic() >= deadline:

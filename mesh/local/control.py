@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 
 from mesh.core.errors import MeshError, Unknown
 from mesh.core.ids import AliasId
-from mesh.local import explanations, runtime_views, state, views
+from mesh.local import explanations, rollouts, runtime_views, state, views
 from mesh.local.asking import LocalPods
 from mesh.local.supervisor import Supervisor
 from mesh.manifests.parsing import parse_value
@@ -73,6 +73,7 @@ def _application(supervisor: Supervisor) -> FastAPI:
         return {"pid": supervisor.context.pid}
 
     _documents(app, supervisor)
+    _rollouts(app, supervisor)
     _images(app, supervisor)
     _router(app, supervisor)
     return app
@@ -106,6 +107,16 @@ def _documents(app: FastAPI, supervisor: Supervisor) -> None:
     @app.get("/v1/runtimes")
     async def all_runtimes() -> Any:
         return await runtime_views.rows(supervisor)
+
+
+def _rollouts(app: FastAPI, supervisor: Supervisor) -> None:
+    @app.get("/v1/rollouts/{name}")
+    async def rollout(name: str) -> Any:
+        return await rollouts.told(supervisor, name)
+
+    @app.post("/v1/rollouts/{name}")
+    async def act(name: str, request: Request) -> Any:
+        return await rollouts.act(supervisor, name, await request.json())
 
 
 def _images(app: FastAPI, supervisor: Supervisor) -> None:

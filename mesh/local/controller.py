@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mesh.core.errors import Conflict, MeshError, PeerUnavailable
-from mesh.core.explaining.status import AliasState, AliasStatus, ModelStatus
+from mesh.core.explaining.status import AliasState, AliasStatus, ModelStatus, TrafficStatus
 from mesh.core.ids import AliasId
 from mesh.core.registry.reconciliation import Condition, DropAlias, PointAlias, Registration, decide, decide_removal, describe, settled
 from mesh.local.processes import Say
@@ -53,6 +53,10 @@ class Router(Protocol):
         """Tells how an alias is."""
         ...
 
+    async def traffic(self, alias: AliasId) -> TrafficStatus | None:
+        """Tells of the versions of a service; None if there is none."""
+        ...
+
 
 @dataclass
 class Service:
@@ -63,6 +67,7 @@ class Service:
         settled: nothing is expected to change by itself within seconds; kept, so that a round need not work it out for thousands.
         since: when its readiness last changed, epoch milliseconds.
         refusal: what the router said when it refused the registration.
+        traffic: its versions, if it wants a canary.
     """
 
     wanted: Registration
@@ -72,10 +77,11 @@ class Service:
     settled: bool = False
     since: int = 0
     refusal: str = ""
+    traffic: TrafficStatus | None = None
 
     def condition(self) -> Condition:
         """The words for what was seen last."""
-        return describe(self.wanted, self.seen, was_ready=self.ready)
+        return describe(self.wanted, self.seen, was_ready=self.ready, traffic=self.traffic)
 
 
 class Controller:
@@ -118,7 +124,7 @@ class Controller:
     def forget(self) -> None:
         """The router lost what it knew: everything is registered again."""
         for service in self.services.values():
-            service.seen, service.applied = _UNSEEN, True
+            service.seen, service.traffic, service.applied = _UNSEEN, None, True
         self._removals.clear()
         self._wake.set()
 
@@ -176,13 +182,16 @@ class Controller:
         if service.refusal and not service.applied:
             return
         wanted = service.wanted
-        seen = await self._router.alias(wanted.alias)
-        order = decide(wanted, seen, applied_again=service.applied)
+        seen, traffic = await self._ask(wanted)
+        order = decide(wanted, seen, applied_again=service.applied, traffic=traffic)
         if order:
             try:
+                if order.first:
+                    await self._router.set_alias(PointAlias(order.first, load_now=True), retry=service.applied)
                 seen = await self._router.set_alias(order, retry=service.applied)
+                traffic = await self._traffic(wanted)
             except Conflict:
-                seen = await self._router.alias(wanted.alias)
+                seen, traffic = await self._ask(wanted)
             except PeerUnavailable:
                 raise
             except MeshError as error:
@@ -192,27 +201,36 @@ class Controller:
                 return
         if service.wanted is wanted:
             service.applied = False
-            self._saw(service, seen)
+            self._saw(service, seen, traffic)
 
     async def _look(self, service: Service) -> None:
         wanted = service.wanted
-        seen = await self._router.alias(wanted.alias)
+        seen, traffic = await self._ask(wanted)
         if service.wanted is wanted and not service.applied:
-            self._saw(service, seen)
+            self._saw(service, seen, traffic)
 
-    def _saw(self, service: Service, seen: AliasStatus) -> None:
+    async def _ask(self, wanted: Registration) -> tuple[AliasStatus, TrafficStatus | None]:
+        return await self._router.alias(wanted.alias), await self._traffic(wanted)
+
+    async def _traffic(self, wanted: Registration) -> TrafficStatus | None:
+        """Only for a canary: of others, which are many, the alias tells enough."""
+        return None if wanted.share is None else await self._router.traffic(wanted.alias)
+
+    def _saw(self, service: Service, seen: AliasStatus, traffic: TrafficStatus | None) -> None:
         before = service.condition()
-        service.seen = self._up_to_date(service.wanted, seen)
+        service.seen, service.traffic = self._up_to_date(service.wanted, seen, traffic)
         now = service.condition()
         service.settled = settled(now)
         if now.ready != service.ready or not service.since:
             service.ready, service.since = now.ready, int(time.time() * 1000)
-        if now.active != before.active or now.target != before.target:
+        if (now.active, now.target, now.canary) != (before.active, before.target, before.canary):
             target = f", successor {now.target.value}" if now.target else ""
-            reason = f": {now.failure.message}" if now.failure else ""
+            reason = f"; {now.canary.text}" if now.canary else f": {now.failure.message}" if now.failure else ""
             self._say("services", f"{service.wanted.alias} is {now.active.value}{target}{reason}")
 
-    def _up_to_date(self, wanted: Registration, seen: AliasStatus) -> AliasStatus:
+    def _up_to_date(
+        self, wanted: Registration, seen: AliasStatus, traffic: TrafficStatus | None
+    ) -> tuple[AliasStatus, TrafficStatus | None]:
         """Routers read the rules of runtimes again every few seconds: one that knows of no runtime though there is one is only behind."""
 
         def told(status: ModelStatus | None) -> ModelStatus | None:
@@ -220,9 +238,12 @@ class Controller:
                 return status
             return replace(status, errors=tuple(f"{error.removesuffix(_UNSUPPORTED)}[{wanted.type}]" for error in status.errors))
 
-        if wanted.model != (seen.target or wanted.model):
-            return seen
-        return replace(seen, active_status=told(seen.active_status), target_status=told(seen.target_status))
+        if traffic is not None:
+            versions = ((one, told(one.status) if one.model == wanted.model else None) for one in traffic.versions)
+            traffic = replace(traffic, versions=tuple(replace(one, status=status or one.status) for one, status in versions))
+        if wanted.model == (seen.target or wanted.model):
+            seen = replace(seen, active_status=told(seen.active_status), target_status=told(seen.target_status))
+        return seen, traffic
 
     async def _remove(self, alias: AliasId, owner: str) -> None:
         order = decide_removal(alias, owner, await self._router.alias(alias))

@@ -5,7 +5,6 @@ They are the truth of a local mesh; what the router knows is derived from them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,13 +14,11 @@ from typing import Any
 
 from mesh.core.errors import Conflict, Failed, Malformed, MeshError, Unknown
 from mesh.local.processes import Say
-from mesh.local.state import write_atomically
+from mesh.local.state import file_name, write_atomically
 from mesh.manifests.bounds import carried_over, scaled
 from mesh.manifests.documents import KINDS, ClusterServingRuntime, InferenceService, Predictor
 from mesh.manifests.parsing import Applied, parse_value
 from mesh.manifests.predictor import registration
-
-_LONGEST_FILE_NAME = 240
 
 
 @dataclass
@@ -134,9 +131,7 @@ class Documents:
                 raise Conflict(f"{applied.origin}: {kind} {name}: Predictor already exists with the same name from a different source")
 
     def _file(self, kind: str, name: str) -> Path:
-        if len(name) > _LONGEST_FILE_NAME:
-            name = f"{name[:200]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-        return self.folder / kind.lower() / f"{name}.json"
+        return self.folder / kind.lower() / file_name(name)
 
 
 def shown(applied: Applied, namespace: str, status: dict[str, Any] | None = None) -> dict[str, Any]:

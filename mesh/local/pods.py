@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from mesh.core.errors import MeshError, PeerUnavailable
-from mesh.core.explaining.status import AliasStatus
+from mesh.core.explaining.status import AliasStatus, TrafficStatus
 from mesh.core.ids import AliasId
 from mesh.core.registry.reconciliation import DropAlias, PointAlias
 from mesh.local.kits import Kit
@@ -136,6 +136,14 @@ class AnyRouter:
     async def alias(self, alias: AliasId) -> AliasStatus:
         """As `RouterClient.alias`."""
         return await self._ask(lambda router: router.alias(alias))
+
+    async def traffic(self, alias: AliasId) -> TrafficStatus | None:
+        """As `RouterClient.traffic`."""
+        return await self._ask(lambda router: router.traffic(alias))
+
+    async def set_policy(self, alias: AliasId, policy: Mapping[str, Any], owner: str) -> TrafficStatus:
+        """As `RouterClient.set_policy`; doing it twice is doing it once."""
+        return await self._ask(lambda router: router.set_policy(alias, policy, owner))
 
     async def details(self, path: str, params: dict[str, str]) -> Any:
         """As `RouterClient.details`."""

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
 import grpc
 import httpx
 
-from mesh.core.errors import Conflict, Failed, MeshError, PeerUnavailable, Unknown
-from mesh.core.explaining.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus
+from mesh.core.errors import Conflict, Failed, Malformed, MeshError, PeerUnavailable, Unknown
+from mesh.core.explaining.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus, TrafficStatus, VersionStatus
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.registry.reconciliation import DropAlias, PointAlias
 from mesh.core.scaling.bounds import bounds_to_json
+from mesh.core.traffic.reading import Sharing, sharing_to_json
 from mesh.core.units import Millis
 from mesh.local.ports import HOST
+from mesh.protocols import management_pb2 as management
+from mesh.protocols import management_pb2_grpc as management_rpc
 from mesh.protocols import model_mesh_pb2 as pb
 from mesh.protocols import model_mesh_pb2_grpc as rpc
-from mesh.wire.headers import BOUNDS, RETRY_LOAD
+from mesh.wire.headers import BOUNDS, RETRY_LOAD, TRAFFIC
 
 _TIMEOUT = 10.0
 """Seconds for one management call, as ModelMesh's controller waits (reference D.2)."""
@@ -36,6 +40,7 @@ class RouterClient:
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.enable_http_proxy", 0)]
         self._channel = grpc.aio.insecure_channel(f"{HOST}:{grpc_port}", options=options)
         self._mesh = rpc.ModelMeshStub(self._channel)
+        self._traffic = management_rpc.TrafficStub(self._channel)
         # Nothing here is TLS: the authorities' certificates, which take tens of ms to read, are left alone.
         self._http = httpx.AsyncClient(base_url=f"http://{HOST}:{probe_port}", timeout=_TIMEOUT, trust_env=False, verify=False)
         self._closed = False
@@ -89,7 +94,12 @@ class RouterClient:
             loadNow=order.load_now,
             owner=wanted.owner,
         )
-        metadata = ((BOUNDS, json.dumps(bounds_to_json(wanted.bounds))), *(((RETRY_LOAD, "true"),) if retry else ()))
+        sharing = sharing_to_json(Sharing(wanted.keep, wanted.share))
+        metadata = (
+            (BOUNDS, json.dumps(bounds_to_json(wanted.bounds))),
+            (TRAFFIC, json.dumps(sharing)),
+            *(((RETRY_LOAD, "true"),) if retry else ()),
+        )
         return _seen(await self._call(self._mesh.setVModel, request, metadata))
 
     async def delete_alias(self, order: DropAlias) -> None:
@@ -99,6 +109,24 @@ class RouterClient:
     async def alias(self, alias: AliasId) -> AliasStatus:
         """How an alias is."""
         return _seen(await self._call(self._mesh.getVModelStatus, pb.GetVModelStatusRequest(vModelId=alias)))
+
+    async def traffic(self, alias: AliasId) -> TrafficStatus | None:
+        """The versions of a service and how they share its calls; None if there is none."""
+        try:
+            return _shared(await self._call(self._traffic.GetTraffic, management.GetTrafficRequest(service=alias)))
+        except Unknown:
+            return None
+
+    async def set_policy(self, alias: AliasId, policy: Mapping[str, Any], owner: str) -> TrafficStatus:
+        """Replaces the policy of a service; `{}` is none.
+
+        Raises:
+            Unknown: there is no such service.
+            Malformed: the policy is wrong, or names a version that is not kept.
+            Conflict: another owner's, or a canary has its share by a document.
+        """
+        request = management.SetPolicyRequest(service=alias, policy_json=json.dumps(policy), owner=owner)
+        return _shared(await self._call(self._traffic.SetPolicy, request))
 
     async def _call(self, method: Any, request: Any, metadata: tuple[tuple[str, str], ...] = ()) -> Any:
         self._refuse_if_closed()
@@ -124,6 +152,10 @@ def _translated(error: grpc.aio.AioRpcError) -> MeshError:
         return PeerUnavailable(f"the router cannot do it now: {text}")
     if error.code() is grpc.StatusCode.ALREADY_EXISTS:
         return Conflict(text)
+    if error.code() is grpc.StatusCode.NOT_FOUND:
+        return Unknown(text)
+    if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+        return Malformed(text)
     return Failed(f"the router refused: {error.code().name}: {text}")
 
 
@@ -137,6 +169,14 @@ def _seen(info: Any) -> AliasStatus:
         _model(info.activeModelStatus) if info.HasField("activeModelStatus") else None,
         _model(info.targetModelStatus) if info.HasField("targetModelStatus") else None,
     )
+
+
+def _shared(info: Any) -> TrafficStatus:
+    versions = (
+        VersionStatus(one.number, ModelId(one.model_id), _model(one.status), one.percent, one.stable, one.next, Millis(one.since))
+        for one in info.versions
+    )
+    return TrafficStatus(tuple(versions), json.loads(info.policy_json or "{}"), info.blocked)
 
 
 def _model(info: Any) -> ModelStatus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ from mesh.core.errors import Conflict, Failed, Malformed, Unknown
 
 _SOCKET_PATH_LIMIT = 100
 """Unix sockets take paths of up to 107 bytes; a little less leaves room for a temporary name."""
+
+_LONGEST_FILE_NAME = 240
 
 
 def default_data() -> Path:
@@ -174,6 +177,13 @@ def withdraw(context: Context) -> None:
         named = _context(context_file().read_text(encoding="utf-8"))
         if named and named.data == context.data:
             context_file().unlink()
+
+
+def file_name(name: str) -> str:
+    """The file of a document of this name; file systems take shorter names than Kubernetes."""
+    if len(name) > _LONGEST_FILE_NAME:
+        name = f"{name[:200]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return f"{name}.json"
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:

@@ -11,11 +11,13 @@ from contextlib import suppress
 from typing import Any
 
 from mesh.core.errors import Failed, Malformed
+from mesh.core.ids import AliasId
 from mesh.local import pod, ports, state, volumes
 from mesh.local.controller import Controller
 from mesh.local.crew import Crew
 from mesh.local.documents import Documents
 from mesh.local.fleet import READY_POLL, Fleet, weigh
+from mesh.local.history import History
 from mesh.local.images import Images
 from mesh.local.in_force import KINDS, InForce, kits_at_start, several
 from mesh.local.kits import Wanted
@@ -27,8 +29,10 @@ from mesh.local.state import Context, DataFolder
 from mesh.manifests.bounds import passed_over
 from mesh.manifests.documents import AnyRuntime, InferenceService, PersistentVolumeClaim, Predictor, Secret
 from mesh.manifests.parsing import Applied
-from mesh.manifests.predictor import registration
 from mesh.manifests.runtimes import labels, supports
+
+SERVICES = (InferenceService, Predictor)
+"""Kinds of documents that are called by name."""
 
 
 class Supervisor:
@@ -41,6 +45,7 @@ class Supervisor:
         self.storage_config = (options.storage_config or self.folder.storage_config).expanduser().absolute()
         self.context = Context(os.getpid(), str(self.folder.root), str(self.folder.socket), options.grpc_port, options.rest_port)
         self.documents = Documents(self.folder.documents, options.namespace)
+        self.history = History(self.folder.documents / ".history", say, lambda: int(time.time() * 1000))
         self.started = time.time()
         self.ready = asyncio.Event()
         self.stopping = asyncio.Event()
@@ -113,6 +118,8 @@ class Supervisor:
         for applied in batch:
             old = self.documents.held.get((applied.document.kind, applied.document.name))
             change = self.documents.put(applied)
+            if isinstance(applied.document, SERVICES):
+                self.history.note(applied, old)
             note = self._act(applied, old)
             results.append({"kind": applied.document.kind, "name": applied.document.name, "change": change, "note": note})
         if any(isinstance(one.document, KINDS) for one in batch):
@@ -127,9 +134,11 @@ class Supervisor:
         if kind in runtime_kinds:
             self.documents.get(kind, name)
             self.runtimes.check((), without=(kind, name))
-        document = self.documents.remove(kind, name).document
-        if isinstance(document, InferenceService | Predictor):
-            self.controller.unwant(registration(document).alias)
+        applied = self.documents.remove(kind, name)
+        document = applied.document
+        if isinstance(document, SERVICES):
+            self.history.forget(applied)
+            self.controller.unwant(AliasId(name))
         elif isinstance(document, PersistentVolumeClaim):
             return f"its files stay in {self.folder.pvc / name}"
         elif isinstance(document, Secret) and name == volumes.STORAGE_SECRET:
@@ -171,8 +180,8 @@ class Supervisor:
 
     def _act(self, applied: Applied, old: Applied | None) -> str:
         document = applied.document
-        if isinstance(document, InferenceService | Predictor):
-            self.controller.want(registration(document, applied.origin))
+        if isinstance(document, SERVICES):
+            self.controller.want(self.history.registration(applied))
             return passed_over(document)
         if isinstance(document, PersistentVolumeClaim):
             return f"its files lie in {volumes.make_claim(self.folder.pvc, document.name).resolve()}"
@@ -224,10 +233,9 @@ class Supervisor:
         self.crew.want(wanted)
         for applied in self.documents.of("PersistentVolumeClaim"):
             volumes.make_claim(self.folder.pvc, applied.document.name)
+        self.history.read()
         for applied in self.services():
-            document = applied.document
-            if isinstance(document, InferenceService | Predictor):
-                self.controller.want(registration(document, applied.origin))
+            self.controller.want(self.history.registration(applied))
 
     def _lay_out(self, wanted: Mapping[str, Wanted]) -> None:
         kits = kits_at_start(wanted)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from mesh.core.errors import Unavailable, Unknown
 from mesh.core.explaining.status import ModelState, ModelStatus, Standing, Word, standing
 from mesh.core.ids import AliasId
-from mesh.core.registry.reconciliation import Reason
+from mesh.core.registry.reconciliation import Canary, Reason
 from mesh.core.routing.failed_loads import FailedLoads
 from mesh.core.scaling.bounds import bounds_to_json
 from mesh.core.units import Millis
@@ -29,7 +29,7 @@ def service(supervisor: Supervisor, applied: Applied) -> dict[str, Any]:
     known = supervisor.controller.services[AliasId(applied.document.name)]
     condition = known.condition()
     addresses = Addresses(pod.SERVICE, namespace)
-    status = service_status(condition, addresses, rfc3339(known.since))
+    status = service_status(condition, addresses, rfc3339(known.since), known.traffic if condition.canary else None)
     return {
         "name": applied.document.name,
         "kind": applied.document.kind,
@@ -46,6 +46,7 @@ def service(supervisor: Supervisor, applied: Applied) -> dict[str, Any]:
         "targetState": condition.target.value if condition.target else "",
         "transition": condition.transition.value,
         "settled": not known.applied,
+        "canary": _canary(condition.canary),
         **_standing(known),
         "copies": {"total": condition.total_copies, "failed": condition.failed_copies},
         "bounds": bounds_to_json(known.wanted.bounds),
@@ -120,11 +121,26 @@ async def model(supervisor: Supervisor, name: str) -> Any:
     return together(found, told)
 
 
+def _canary(canary: Canary | None) -> dict[str, Any] | None:
+    if canary is None:
+        return None
+    told = {"version": canary.number or None, "percent": canary.percent, "state": canary.state.value}
+    return {**told, "settled": canary.resting, "text": canary.text}
+
+
 def _standing(known: Service) -> dict[str, Any]:
-    """The word for how a service's model is, as the router last told it; the model itself says when a failing one is tried again."""
-    status = known.seen.active_status or ModelStatus(ModelState.NOT_FOUND)
-    if known.refusal:
-        found = Standing(Word.FAILED, why=known.refusal)
+    return status_told(known.seen.active_status or ModelStatus(ModelState.NOT_FOUND), known.refusal)
+
+
+def status_told(status: ModelStatus, refusal: str = "") -> dict[str, Any]:
+    """The word for how a model is, as a router told it; the model itself says when a failing one is tried again.
+
+    Args:
+        status: what was told.
+        refusal: why it was not registered.
+    """
+    if refusal:
+        found = Standing(Word.FAILED, why=refusal)
     else:
         failed = tuple((copy.pod, copy.at, "") for copy in status.copies if copy.state is ModelState.LOADING_FAILED)
         found = standing(status, FailedLoads(failed, (), Millis(0), Millis(0)))
@@ -137,8 +153,10 @@ def _message(known: Service, trouble: str) -> str:
         return known.refusal
     if known.applied and trouble:
         return f"not written to the registry yet, which is tried until it succeeds: {trouble}"
-    failure = known.condition().failure
-    return failure.message if failure else ""
+    condition = known.condition()
+    canary = condition.canary
+    failure = condition.failure if canary is None or canary.failure is not condition.failure else None
+    return "; ".join([*([failure.message] if failure else ()), *([canary.text] if canary else ())])
 
 
 def _with_hint(supervisor: Supervisor, known: Service, message: str) -> str:

@@ -1,4 +1,4 @@
-"""What a service's document says of the number of its copies: annotations of ours, or the replicas that KServe users write.
+"""What a service's document says of the number of its copies and versions: annotations of ours, or the replicas that KServe users write.
 
 A mesh has no replicas of one service: its model has copies in the pods of a runtime. `spec.predictor.minReplicas` and `maxReplicas` are
 taken as bounds on these; an annotation goes before. What KServe reads to scale pods by a metric (`scaleTarget`, `scaleMetric`,
@@ -16,10 +16,14 @@ from typing import Any
 from mesh.core.errors import Malformed
 from mesh.core.registry.records import Bounds
 from mesh.core.scaling.bounds import fault
+from mesh.core.traffic.policy import KEPT
+from mesh.core.traffic.reading import MOST_KEPT
 from mesh.manifests.documents import InferenceService, Predictor
 
 PREFIX = "mesh.kserve.io/"
 LEAST, MOST, PINNED, PRELOAD = ANNOTATIONS = (f"{PREFIX}min-copies", f"{PREFIX}max-copies", f"{PREFIX}pinned", f"{PREFIX}preload")
+VERSIONS = f"{PREFIX}versions"
+"""How many versions of a service are kept."""
 SCALED = f"{PREFIX}scaled"
 """Which of them `mesh scale` set, comma-separated."""
 
@@ -55,8 +59,8 @@ def bounds_of(document: InferenceService | Predictor) -> Bounds:
     """
     notes = document.metadata.annotations
     for name in sorted(notes):
-        if name.startswith(PREFIX) and name not in (*ANNOTATIONS, SCALED):
-            said = f"metadata.annotations: there is no {name}; there are {', '.join(ANNOTATIONS)}"
+        if name.startswith(PREFIX) and name not in (*ANNOTATIONS, VERSIONS, SCALED):
+            said = f"metadata.annotations: there is no {name}; there are {', '.join((*ANNOTATIONS, VERSIONS))}"
             raise BoundsFault(said, ("metadata", "annotations", name))
     (least, least_at), (most, most_at) = (_number(document, name) for name in (LEAST, MOST))
     bounds = Bounds(least, most, _flag(notes, PINNED), _flag(notes, PRELOAD))
@@ -74,10 +78,30 @@ def _number(document: InferenceService | Predictor, name: str) -> tuple[int, Pat
         replicas = getattr(block, "min_replicas" if name == LEAST else "max_replicas", None)
         return replicas or 0, ("spec", "predictor", _REPLICAS[name])
     path: Path = ("metadata", "annotations", name)
+    return _whole(name, text, path), path
+
+
+def kept_versions(document: InferenceService | Predictor) -> int:
+    """How many versions a service keeps.
+
+    Raises:
+        BoundsFault: the annotation is no number from 1 to what is possible.
+    """
+    text = document.metadata.annotations.get(VERSIONS)
+    if text is None:
+        return KEPT
+    path: Path = ("metadata", "annotations", VERSIONS)
+    number = _whole(VERSIONS, text, path)
+    if not 1 <= number <= MOST_KEPT:
+        raise BoundsFault(f"metadata.annotations: {VERSIONS} has to be from 1 to {MOST_KEPT}, not {number}", path)
+    return number
+
+
+def _whole(name: str, text: str, path: Path) -> int:
     digits = text.strip().removeprefix("-")
     if not (digits.isascii() and digits.isdecimal()):
         raise BoundsFault(f"metadata.annotations: {name} has to be a whole number, not {text!r}", path)
-    return int(text), path
+    return int(text)
 
 
 def _flag(notes: Mapping[str, str], name: str) -> bool:
@@ -111,6 +135,12 @@ def scaled(raw: Mapping[str, Any], wanted: Mapping[str, str]) -> dict[str, Any]:
     notes = _notes(raw)
     by_hand = {*_by_hand(raw), *wanted}
     return _with_notes(raw, {**notes, **wanted, SCALED: ",".join(sorted(name.removeprefix(PREFIX) for name in by_hand))})
+
+
+def unscaled(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A former document without what `mesh scale` set in it: that is of its time."""
+    notes, by_hand = _notes(raw), (*_by_hand(raw), SCALED)
+    return _with_notes(raw, {name: value for name, value in notes.items() if name not in by_hand}) if SCALED in notes else {**raw}
 
 
 def carried_over(raw: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:

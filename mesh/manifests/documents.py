@@ -95,7 +95,11 @@ class Model(Framework):
 
 
 class PredictorBlock(Part):
-    """The predictor of an InferenceService: one `model`, or one older framework block; replicas are copies here."""
+    """The predictor of an InferenceService: one `model`, or one older framework block; replicas are copies here.
+
+    Attributes:
+        canary_traffic_percent: so many of a hundred calls go to this predictor's model, the others to that of the document before.
+    """
 
     model: Model | None = None
     xgboost: Framework | None = None
@@ -109,10 +113,11 @@ class PredictorBlock(Part):
     service_account_name: str | None = None
     min_replicas: int | None = Field(default=None, ge=0)
     max_replicas: int | None = Field(default=None, ge=0)
+    canary_traffic_percent: int | None = Field(default=None, ge=0, le=100)
 
 
 class InferenceServiceSpec(Part):
-    """Of transformers, explainers and traffic fields nothing is read here."""
+    """Of transformers and explainers nothing is read here."""
 
     predictor: PredictorBlock
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from mesh.core.errors import Malformed
-from mesh.manifests.bounds import BoundsFault, bounds_of
+from mesh.manifests.bounds import BoundsFault, bounds_of, kept_versions
 from mesh.manifests.documents import DEPLOYMENT_MODE, KINDS, AnyDocument, InferenceService, Predictor
 from mesh.manifests.reading import Source
 
@@ -106,6 +106,7 @@ def _bounds(source: Source, path: tuple[str | int, ...], document: AnyDocument) 
     if isinstance(document, InferenceService | Predictor):
         try:
             bounds_of(document)
+            kept_versions(document)
         except BoundsFault as error:
             raise Malformed(f"{source.where((*path, *error.path))}: {error.message}") from None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from mesh.core.errors import Malformed
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.registry.reconciliation import Registration
-from mesh.manifests.bounds import bounds_of
+from mesh.manifests.bounds import bounds_of, kept_versions
 from mesh.manifests.documents import FRAMEWORKS, SCHEMA_PATH, SECRET_KEY, SERVING_RUNTIME, Framework, InferenceService, Model, Predictor
 from mesh.manifests.gojson import Json, by_bytes, dumps
 from mesh.manifests.storage_uri import parse_uri
@@ -110,7 +110,7 @@ def registration(document: InferenceService | Predictor, origin: str = "") -> Re
     owner = SERVICE_OWNER if isinstance(document, InferenceService) else PREDICTOR_OWNER
     try:
         spec = service_spec(document) if isinstance(document, InferenceService) else predictor_spec(document)
-        bounds = bounds_of(document)
+        bounds, keep = bounds_of(document), kept_versions(document)
     except Malformed as error:
         raise Malformed(f"{place}{document.kind} {document.name}: {error.message}") from None
     return Registration(
@@ -121,6 +121,8 @@ def registration(document: InferenceService | Predictor, origin: str = "") -> Re
         path=spec.model_path(),
         key=spec.model_key(),
         bounds=bounds,
+        keep=keep,
+        canary=document.spec.predictor.canary_traffic_percent if isinstance(document, InferenceService) else None,
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
+from mesh.core.explaining.status import ModelState, TrafficStatus, VersionStatus
 from mesh.core.registry.reconciliation import Condition, Failure
 
 
@@ -29,10 +30,16 @@ class Addresses:
         return f"http://{self.service}.{self.namespace}:{self.rest_port}"
 
 
-def service_status(condition: Condition, addresses: Addresses, since: str) -> dict[str, Any]:
-    """The status of an InferenceService; `since` is when its readiness last changed (RFC 3339).
+def service_status(condition: Condition, addresses: Addresses, since: str, traffic: TrafficStatus | None = None) -> dict[str, Any]:
+    """The status of an InferenceService.
 
     URL and components stand there only while it is ready; a message explains a False.
+
+    Args:
+        condition: how it is.
+        addresses: where it is called.
+        since: when its readiness last changed (RFC 3339).
+        traffic: its versions, of one that has a canary.
     """
     word = "True" if condition.ready else "False"
     cause: dict[str, Any] = {}
@@ -52,9 +59,25 @@ def service_status(condition: Condition, addresses: Addresses, since: str) -> di
     if condition.failure:
         status["modelStatus"]["lastFailureInfo"] = _failure(condition.failure)
     if condition.ready:
-        component = {"url": addresses.grpc, "grpcUrl": addresses.grpc, "restUrl": addresses.rest}
+        component: dict[str, Any] = {"url": addresses.grpc, "grpcUrl": addresses.grpc, "restUrl": addresses.rest}
+        if traffic is not None:
+            component |= _component_traffic(traffic)
         status |= {"url": addresses.grpc, "components": {"predictor": component}}
     return status
+
+
+def _component_traffic(traffic: TrafficStatus) -> dict[str, Any]:
+    """As KServe writes it: what has a share, the newest as the latest revision."""
+    sharing = [one for one in traffic.versions if one.percent or one.stable]
+    latest = next((one for one in reversed(sharing) if not one.stable), None)
+    parts = [{"revisionName": one.model, "latestRevision": one is latest, "percent": one.percent} for one in sharing]
+    stable = next((one.model for one in sharing if one.stable), None)
+    ready = {"latestReadyRevision": latest.model} if _serves(latest) else {}
+    return {"traffic": parts, **({"latestRolledoutRevision": stable} if stable else {}), **ready}
+
+
+def _serves(version: VersionStatus | None) -> TypeGuard[VersionStatus]:
+    return version is not None and version.status.state is ModelState.LOADED
 
 
 def rfc3339(millis: int) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from mesh.core.cache.copies import SERVING, Copy
 from mesh.core.cache.failures import Failure
@@ -64,6 +65,39 @@ class AliasStatus:
     owner: str = ""
     active_status: ModelStatus | None = None
     target_status: ModelStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """A version of a service, as a router tells of it.
+
+    Attributes:
+        percent: of a hundred calls that no rule takes, so many are to go to it.
+        stable: calls go to it as long as no policy says otherwise.
+        next: it is to be the stable one as soon as it can serve.
+        since: when it came; 0 if that is not known.
+    """
+
+    number: int
+    model: ModelId
+    status: ModelStatus
+    percent: int = 0
+    stable: bool = False
+    next: bool = False
+    since: Millis = Millis(0)
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficStatus:
+    """The versions of a service by number, its policy as documents have it, and why the next stable version could not be loaded."""
+
+    versions: Sequence[VersionStatus] = ()
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    blocked: str = ""
+
+    def of(self, model: ModelId) -> VersionStatus | None:
+        """The version that a model is."""
+        return next((one for one in self.versions if one.model == model), None)
 
 
 def model_status(

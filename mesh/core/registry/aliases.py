@@ -16,7 +16,7 @@ from mesh.core.registry.edits import Transaction
 from mesh.core.registry.origins import anew, origin_of
 from mesh.core.registry.records import NO_BOUNDS, AliasRecord, Bounds, ModelInfo, ModelRecord
 from mesh.core.traffic.policy import KEPT
-from mesh.core.traffic.versions import noted
+from mesh.core.traffic.versions import latest, noted
 from mesh.core.units import Millis
 
 
@@ -105,7 +105,7 @@ class SetAlias:
         self._ensure_target(records, before)
         bounds = before.bounds if self.bounds is None else self.bounds
         sharing = before.with_(target=before.active, failed=False, cause="", bounds=bounds, canary=canary)
-        wanted = anew(noted(sharing, self.target, self.now, self.keep or KEPT))
+        wanted = anew(latest(noted(sharing, self.target, self.now, self.keep or KEPT), self.target))
         if wanted != before:
             records.put_alias(self.alias, wanted)
             _move_references(records, before, wanted)

@@ -8,16 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from mesh.core.explaining.status import AliasState, AliasStatus, ModelState, ModelStatus
+from mesh.core.explaining.status import AliasState, AliasStatus, ModelState, ModelStatus, TrafficStatus
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.registry.records import NO_BOUNDS, Bounds
+from mesh.core.traffic.policy import KEPT, WHOLE
 
 _NO_RUNTIME = "There are no running instances that meet the label requirements of type "
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What a document asks to be registered: an alias of its name, pointing at one immutable model, and bounds on that one's copies."""
+    """What a document asks to be registered: an alias of its name, pointing at one immutable model, and bounds on that one's copies.
+
+    Attributes:
+        keep: versions that the service keeps.
+        canary: so many of a hundred calls go to the model, the others to the stable version's; None or 100 is all.
+        base: the stable version beside a canary, for a registry that knows nothing of the service.
+    """
 
     alias: AliasId
     owner: str
@@ -26,6 +33,14 @@ class Registration:
     path: str
     key: str
     bounds: Bounds = NO_BOUNDS
+    keep: int = KEPT
+    canary: int | None = None
+    base: Registration | None = None
+
+    @property
+    def share(self) -> int | None:
+        """What the model gets beside the stable version's; None if it is to have all calls."""
+        return None if self.canary == WHOLE else self.canary
 
 
 class State(Enum):
@@ -69,10 +84,39 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """The version that shares the calls of a service with the stable one; its number is 0 while it is not registered."""
+
+    number: int
+    percent: int
+    state: State
+    failure: Failure | None = None
+
+    @property
+    def resting(self) -> bool:
+        """Whether it has what it is to have, and nothing is expected to change: one with a share is kept loaded."""
+        return self.number > 0 and (self.state is State.LOADED or (not self.percent and self.state is State.STANDBY))
+
+    @property
+    def text(self) -> str:
+        """For users."""
+        if not self.number:
+            return f"a canary is to have {self.percent} % of the calls"
+        name = f"canary version {self.number}"
+        if self.failure is not None and self.state is State.FAILED:
+            return f"{name} cannot load, so the stable version has all calls: {self.failure.message}"
+        if self.resting or not self.percent:
+            return f"{name} has {self.percent} % of the calls"
+        why = f": {self.failure.message}" if self.failure is not None else ""
+        return f"{name} is to have {self.percent} % of the calls, and is not loaded yet{why}"
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """How a service is.
 
     Attributes:
+        canary: what shares calls with the active model, or is to.
         ready: a call now is served: its model is loaded, or not resident and will load on demand. While a model that was
             ready loads again it stays so; a first load must end first.
         target: None unless another model than the active one is to take over.
@@ -85,14 +129,16 @@ class Condition:
     failure: Failure | None = None
     total_copies: int = 0
     failed_copies: int = 0
+    canary: Canary | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PointAlias:
-    """Register the model and point the alias at it."""
+    """Register the model and point the alias at it; `first` at that of the stable version, if the alias is not there."""
 
     registration: Registration
     load_now: bool
+    first: Registration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +149,25 @@ class DropAlias:
     owner: str
 
 
-def decide(wanted: Registration, seen: AliasStatus, *, applied_again: bool = False) -> PointAlias | None:
+def decide(
+    wanted: Registration, seen: AliasStatus, *, applied_again: bool = False, traffic: TrafficStatus | None = None
+) -> PointAlias | None:
     """What brings the mesh to the document; None if it is there already, or if the alias is another owner's.
 
-    `applied_again`: the document was applied since the alias was last set, even if nothing in it changed: a failed model is tried
-    again at once.
+    Args:
+        wanted: the document.
+        seen: how its alias is.
+        applied_again: the document was applied since the alias was last set, even if nothing in it changed: a failed model is tried
+            again at once.
+        traffic: its versions; only of interest if it wants a canary.
     """
     if _foreign(wanted, seen):
         return None
     absent = seen.state is AliasState.NOT_FOUND
+    if wanted.share is not None and absent and wanted.base is not None:
+        return PointAlias(wanted, load_now=wanted.share > 0, first=wanted.base)
+    if _beside(wanted, seen):
+        return None if _shares(wanted, seen, traffic) and not applied_again else PointAlias(wanted, load_now=bool(wanted.share))
     if not absent and seen.target == wanted.model and not applied_again:
         return None
     condition = describe(wanted, seen)
@@ -127,8 +183,8 @@ def decide_removal(alias: AliasId, owner: str, seen: AliasStatus) -> DropAlias |
     return None if gone else DropAlias(alias, owner)
 
 
-def describe(wanted: Registration, seen: AliasStatus, *, was_ready: bool = False) -> Condition:
-    """The words for what was seen; `was_ready` is the `ready` of the description before this one."""
+def describe(wanted: Registration, seen: AliasStatus, *, was_ready: bool = False, traffic: TrafficStatus | None = None) -> Condition:
+    """The words for what was seen; `was_ready` is the `ready` of the description before this one, `traffic` as for `decide`."""
     if _foreign(wanted, seen):
         taken = Failure(Reason.INVALID, "Predictor already exists with the same name from a different source", wanted.model)
         return Condition(False, Transition.INVALID, State.PENDING, failure=taken)
@@ -142,6 +198,9 @@ def describe(wanted: Registration, seen: AliasStatus, *, was_ready: bool = False
         # What only waits for a pod to appear has not failed.
         active, target = (active, State.LOADING) if switching else (State.LOADING, None)
     copies = seen.active_status.copies if seen.active_status else ()
+    canary = _canary(wanted, traffic) if _beside(wanted, seen) else None
+    if failure is None and canary is not None and canary.state is State.FAILED:
+        failure = canary.failure
     return Condition(
         ready=_ready(active, waits and not switching, was_ready),
         transition=_transition(seen.state, waits),
@@ -150,16 +209,40 @@ def describe(wanted: Registration, seen: AliasStatus, *, was_ready: bool = False
         failure=failure,
         total_copies=len(copies),
         failed_copies=sum(copy.state is ModelState.LOADING_FAILED for copy in copies),
+        canary=canary,
     )
 
 
 def settled(condition: Condition) -> bool:
     """Whether nothing is expected to change by itself within seconds."""
-    return condition.active in (State.LOADED, State.STANDBY) and condition.target is None
+    rests = condition.active in (State.LOADED, State.STANDBY) and condition.target is None
+    return rests and (condition.canary is None or condition.canary.resting)
 
 
 def _foreign(wanted: Registration, seen: AliasStatus) -> bool:
     return seen.state is not AliasState.NOT_FOUND and seen.owner not in ("", wanted.owner)
+
+
+def _beside(wanted: Registration, seen: AliasStatus) -> bool:
+    """Whether the document's model is to share calls with another one that serves."""
+    return wanted.share is not None and seen.state is not AliasState.NOT_FOUND and seen.active != wanted.model
+
+
+def _shares(wanted: Registration, seen: AliasStatus, traffic: TrafficStatus | None) -> bool:
+    version = traffic.of(wanted.model) if traffic is not None else None
+    if traffic is None or version is None or seen.target != seen.active:
+        return False
+    # Without a canary's share the policy's default has the word, and may give the version what it likes.
+    return version.percent == wanted.share or (wanted.share == 0 and "default" in traffic.policy)
+
+
+def _canary(wanted: Registration, traffic: TrafficStatus | None) -> Canary:
+    version = traffic.of(wanted.model) if traffic is not None else None
+    if version is None:
+        return Canary(0, wanted.share or 0, State.PENDING)
+    failure = _failure(wanted.model, version.status)
+    waits = failure is not None and failure.reason is Reason.RUNTIME_UNHEALTHY
+    return Canary(version.number, version.percent, State.LOADING if waits else _state(version.status), failure)
 
 
 def _ready(active: State, waits: bool, was_ready: bool) -> bool:

@@ -17,7 +17,7 @@ from mesh.core.units import Millis
 
 
 def versions_of(record: AliasRecord) -> tuple[Version, ...]:
-    """All of a service, oldest first; one that only ever had one model has it as version 1."""
+    """All of a service, that which was wanted last at the end; one that only ever had one model has it as version 1."""
     return record.versions or (Version(1, record.active),)
 
 
@@ -52,14 +52,14 @@ class Standing(NamedTuple):
 
 
 def standing(record: AliasRecord) -> list[Standing]:
-    """All versions, oldest first."""
+    """All versions by number."""
     default = record.traffic.default or STABLE_ONLY
     percent = Counter[ModelId]()
     for share in default.shares:
         percent[model_of(share.version, record.active, versions_of(record)) or record.active] += share.weight
     return [
         Standing(one, percent[one.model], one.model == record.active, one.model == record.target != record.active)
-        for one in versions_of(record)
+        for one in sorted(versions_of(record), key=lambda one: one.number)
     ]
 
 
@@ -75,8 +75,13 @@ def noted(record: AliasRecord, model: ModelId, now: Millis, keep: int) -> AliasR
     there = versions_of(record)
     if any(one.model == model for one in there):
         return record
-    every = (*there, Version(there[-1].number + 1, model, now))
+    every = (*there, Version(max(one.number for one in there) + 1, model, now))
     return _without_surplus(record.with_(versions=every), keep or max(KEPT, len(there)), needed=model)
+
+
+def latest(record: AliasRecord, model: ModelId) -> AliasRecord:
+    """The record with the version of a model as the one that was wanted last: it is the canary, whichever number it has."""
+    return record.with_(versions=tuple(sorted(record.versions, key=lambda one: one.model == model)))
 
 
 def _without_surplus(record: AliasRecord, keep: int, needed: ModelId) -> AliasRecord:

@@ -129,6 +129,19 @@ def test_a_canarys_share_can_be_changed_and_taken_away() -> None:
     assert service.record is before
 
 
+def test_an_older_version_can_be_the_canary_and_keeps_its_number() -> None:
+    service = Service(M1, M2, M3)
+    service.point(M1, canary=10)
+    assert weighted(service.record) == {M1}
+    assert service.versions() == {1: M1, 2: M2, 3: M3}
+    before = service.record
+    service.point(M1, canary=10)
+    assert service.record is before
+    service.point(M4, canary=10)
+    assert weighted(service.record) == {M4}
+    assert service.versions() == {1: M1, 3: M3, 4: M4}
+
+
 def test_a_canary_is_promoted_when_it_can_serve_all_and_shares_until_then() -> None:
     service = Service(M1)
     service.point(M2, canary=50)

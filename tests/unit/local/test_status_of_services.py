@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mesh.cli import output
-from mesh.core.explaining.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus
+from mesh.core.explaining.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus, TrafficStatus
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.registry.reconciliation import DropAlias, PointAlias, Registration
 from mesh.core.units import Millis
@@ -68,6 +68,9 @@ class SaysNoRuntime:
 
     async def alias(self, alias: AliasId) -> AliasStatus:
         return self.seen
+
+    async def traffic(self, alias: AliasId) -> TrafficStatus | None:
+        return None
 
 
 @pytest.mark.parametrize(

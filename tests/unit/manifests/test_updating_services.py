@@ -12,7 +12,7 @@ import pytest
 
 from mesh.core.errors import PeerUnavailable
 from mesh.core.events import RuntimeReturned
-from mesh.core.explaining.status import AliasStatus
+from mesh.core.explaining.status import AliasStatus, TrafficStatus
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.registry.aliases import SetAlias
 from mesh.core.registry.reconciliation import Condition, DropAlias, PointAlias, Registration, State, Transition
@@ -49,6 +49,9 @@ class Here:
     async def alias(self, alias: AliasId) -> AliasStatus:
         self.asked += 1
         return self._bench.management.alias_status(alias)
+
+    async def traffic(self, alias: AliasId) -> TrafficStatus | None:
+        raise AssertionError("nobody wants a canary here")
 
 
 class Service:
