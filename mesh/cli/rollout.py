@@ -156,13 +156,18 @@ def _as_data(found: dict[str, Any], value: Any, format_: Format) -> bool:
 
 
 def _version(one: dict[str, Any]) -> list[str]:
+    state = one["status_word"] if one["status"]["why"] else output.standing(one)
     since = output.moment(one["at"])
-    return [str(one["number"]), f"{one['percent']} %", one["role"] or "-", output.standing(one), str(one["copies"]), since, one["model"]]
+    return [str(one["number"]), f"{one['percent']} %", one["role"] or "-", state, str(one["copies"]), since, one["model"]]
 
 
 def _remarks(found: dict[str, Any]) -> list[str]:
-    """What stands in the way, and the policy's rules, a line each."""
-    lines = [f"not there yet: {found['trouble']}"] if found["trouble"] else [] if found["reached"] else [f"under way: {_under_way(found)}"]
+    """Why versions cannot load, what is under way, and the policy's rules, a line each."""
+    lines = [f"Version {one['number']} is {output.standing(one)}" for one in found["versions"] if one["status"]["why"]]
+    if found["trouble"] and not lines:
+        lines.append(found["trouble"])
+    elif not found["reached"] and not found["trouble"]:
+        lines.append(f"Under way: {_under_way(found)}")
     rules = found["policy"].get("rules", [])
     lines += ["Rules, of which the first that fits decides:"] if rules else []
     for number, rule in enumerate(rules, 1):

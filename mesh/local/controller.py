@@ -223,7 +223,7 @@ class Controller:
         service.settled = settled(now)
         if now.ready != service.ready or not service.since:
             service.ready, service.since = now.ready, int(time.time() * 1000)
-        if (now.active, now.target, now.canary) != (before.active, before.target, before.canary):
+        if (now.active, now.target, now.canary and now.canary.text) != (before.active, before.target, before.canary and before.canary.text):
             target = f", successor {now.target.value}" if now.target else ""
             reason = f"; {now.canary.text}" if now.canary else f": {now.failure.message}" if now.failure else ""
             self._say("services", f"{service.wanted.alias} is {now.active.value}{target}{reason}")

@@ -88,7 +88,7 @@ class AliasRecord:
         cause: why not. Our addition; ModelMesh skips it.
         bounds: on the copies of its model (`minCopies`, `maxCopies`, `pinned`, `preload`). Our addition.
         versions: the models that it had and keeps, that which was wanted last at the end; empty as long as it only ever had one. Ours.
-        canary: so many of a hundred calls go to the newest version that is not the active one. Our addition.
+        canary: so many of a hundred calls go to the version wanted last that is not the active one. Our addition.
         policy: which version calls go to otherwise (`traffic`). Our addition.
     """
 
