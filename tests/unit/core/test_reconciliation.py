@@ -1,10 +1,13 @@
 """A document and what the mesh says of its alias → what to do, and the words for how it is."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.core.explaining.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus
+from mesh.core.explaining.status import AliasState, AliasStatus, CopyStatus, ModelState, ModelStatus, TrafficStatus, VersionStatus
 from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.registry.reconciliation import (
     DropAlias,
@@ -153,6 +156,94 @@ def test_a_failure_without_a_text_or_copies_is_still_a_failure() -> None:
     failure = describe(WANTED, seen).failure
     assert failure
     assert (failure.message, failure.at, failure.location) == ("the mesh gave no reason", 0, "")
+
+
+# Canaries
+
+
+OLDER = Registration(AliasId("a"), "isvc", OLD, "mt:sklearn", "old", "{}")
+CANARY = replace(WANTED, canary=10, base=OLDER)
+SERVED = AliasStatus(AliasState.DEFINED, OLD, OLD, "isvc", ModelStatus(ModelState.LOADED), None)
+
+
+def sharing(state: ModelState, *errors: str, percent: int = 10, policy: dict[str, Any] | None = None) -> TrafficStatus:
+    stable = VersionStatus(1, OLD, ModelStatus(ModelState.LOADED), 100 - percent, stable=True)
+    return TrafficStatus((stable, VersionStatus(2, NEW, ModelStatus(state, errors), percent)), policy or {})
+
+
+def test_a_canary_is_registered_beside_what_serves() -> None:
+    assert decide(CANARY, SERVED, traffic=TrafficStatus((VersionStatus(1, OLD, ModelStatus(ModelState.LOADED), 100, stable=True),))) == (
+        PointAlias(CANARY, load_now=True)
+    )
+    assert decide(CANARY, SERVED) == PointAlias(CANARY, load_now=True), "nothing is known of the versions"
+
+
+def test_a_canary_with_the_share_that_is_wanted_is_left_alone_unless_it_is_applied_again() -> None:
+    for state in ModelState:
+        assert decide(CANARY, SERVED, traffic=sharing(state)) is None
+    assert decide(CANARY, SERVED, traffic=sharing(ModelState.LOADED), applied_again=True) == PointAlias(CANARY, load_now=True)
+    assert decide(CANARY, SERVED, traffic=sharing(ModelState.LOADED, percent=20)) == PointAlias(CANARY, load_now=True)
+    assert decide(CANARY, replace(SERVED, target=NEW), traffic=sharing(ModelState.LOADED)) == PointAlias(CANARY, load_now=True)
+
+
+def test_a_canary_of_no_calls_is_not_loaded_for_it_and_leaves_the_default_of_a_policy_alone() -> None:
+    none = replace(CANARY, canary=0)
+    assert decide(none, SERVED, traffic=sharing(ModelState.LOADED)) == PointAlias(none, load_now=False)
+    assert decide(none, SERVED, traffic=sharing(ModelState.NOT_LOADED, percent=0)) is None
+    assert decide(none, SERVED, traffic=sharing(ModelState.LOADED, percent=30, policy={"default": {}})) is None
+
+
+def test_where_nothing_is_known_of_a_service_its_stable_version_comes_before_the_canary() -> None:
+    assert decide(CANARY, ABSENT) == PointAlias(CANARY, load_now=True, first=OLDER)
+    alone = replace(CANARY, base=None)
+    assert decide(alone, ABSENT) == PointAlias(alone, load_now=True)
+
+
+def test_a_canary_of_all_calls_and_one_that_became_the_stable_version_are_none() -> None:
+    whole = replace(WANTED, canary=100)
+    assert whole.share is None
+    assert decide(whole, SERVED) == PointAlias(whole, load_now=True)
+    assert decide(CANARY, at(ModelState.LOADED)) is None
+    assert describe(CANARY, at(ModelState.LOADED)).canary is None
+
+
+@pytest.mark.parametrize(
+    ("traffic", "state", "rests", "text"),
+    [
+        (None, State.PENDING, False, "a canary is to have 10 % of the calls"),
+        (sharing(ModelState.LOADED), State.LOADED, True, "canary version 2 has 10 % of the calls"),
+        (sharing(ModelState.LOADING), State.LOADING, False, "canary version 2 is to have 10 % of the calls, and is not loaded yet"),
+        (sharing(ModelState.NOT_LOADED, percent=0), State.STANDBY, True, "canary version 2 has 0 % of the calls"),
+        (sharing(ModelState.NOT_LOADED), State.STANDBY, False, "canary version 2 is to have 10 % of the calls, and is not loaded yet"),
+        (
+            sharing(ModelState.LOADING_FAILED, "no such file"),
+            State.FAILED,
+            False,
+            "canary version 2 cannot load, so the stable version has all calls: no such file",
+        ),
+        (
+            sharing(ModelState.LOADING_FAILED, NEEDS + "mt:x: [mt:x]"),
+            State.LOADING,
+            False,
+            "canary version 2 is to have 10 % of the calls, and is not loaded yet: Waiting for supporting runtime Pod to become available",
+        ),
+    ],
+)
+def test_a_service_is_ready_whatever_its_canary_is(traffic: TrafficStatus | None, state: State, rests: bool, text: str) -> None:
+    condition = describe(CANARY, SERVED, traffic=traffic)
+    assert (condition.ready, condition.active, condition.transition) == (True, State.LOADED, Transition.UP_TO_DATE)
+    assert condition.canary
+    assert (condition.canary.state, condition.canary.text, settled(condition)) == (state, text, rests)
+    if state is State.FAILED:
+        assert condition.failure
+        assert (condition.failure.model, condition.failure.message) == (NEW, "no such file")
+
+
+def test_a_stable_version_that_fails_is_told_before_its_canary() -> None:
+    seen = replace(SERVED, active_status=ModelStatus(ModelState.LOADING_FAILED, ("boom",)))
+    condition = describe(CANARY, seen, traffic=sharing(ModelState.LOADING_FAILED, "no such file"))
+    assert condition.failure
+    assert (condition.ready, condition.failure.message) == (False, "boom")
 
 
 models = st.one_of(st.none(), st.builds(ModelStatus, st.sampled_from(ModelState), st.lists(st.text(), max_size=2).map(tuple)))

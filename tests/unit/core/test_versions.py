@@ -16,7 +16,7 @@ from mesh.core.routing.names import Aliases, Models, resolve_name, versioned
 from mesh.core.scaling.bounds import BoundsOfModels
 from mesh.core.traffic.policy import NO_POLICY, Policy, Version, canary
 from mesh.core.traffic.reading import Reader
-from mesh.core.traffic.versions import SetPolicy, newest, standing, version_named, versions_of, weighted
+from mesh.core.traffic.versions import SetPolicy, Standing, newest, standing, version_named, versions_of, weighted
 from mesh.core.units import Millis
 from tests.unit.core.records import Tables
 
@@ -140,6 +140,16 @@ def test_an_older_version_can_be_the_canary_and_keeps_its_number() -> None:
     service.point(M4, canary=10)
     assert weighted(service.record) == {M4}
     assert service.versions() == {1: M1, 3: M3, 4: M4}
+
+
+def test_versions_are_told_by_number_with_what_they_get() -> None:
+    service = Service(M1, M2, M3)
+    service.point(M1, canary=10)
+    assert standing(service.record) == [
+        Standing(Version(1, M1), 10, stable=False, next=False),
+        Standing(Version(2, M2, Millis(2)), 0, stable=False, next=False),
+        Standing(Version(3, M3, Millis(3)), 90, stable=True, next=False),
+    ]
 
 
 def test_a_canary_is_promoted_when_it_can_serve_all_and_shares_until_then() -> None:
