@@ -15,7 +15,7 @@ from mesh.manifests.reading import read_path
 
 
 def delete(
-    kind: Annotated[str | None, typer.Argument(help="isvc, predictor, runtime, clusterruntime, pvc or secret.")] = None,
+    kind: Annotated[str | None, typer.Argument(help="isvc, predictor, runtime, clusterruntime, pvc, secret or trafficpolicy.")] = None,
     names: Annotated[list[str] | None, typer.Argument(help="Names.")] = None,
     file: Annotated[list[str] | None, typer.Option("--filename", "-f", help="Delete what these documents name; repeatable.")] = None,
     ignore_not_found: Annotated[bool, typer.Option("--ignore-not-found", help="What is not there is no error.")] = False,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mesh.cli import output
+from mesh.cli import output, policies
 from mesh.cli.client import Control, MeshOption
 from mesh.cli.output import Format
 from mesh.core.errors import MeshError, Unknown
@@ -17,7 +17,7 @@ _STORY = 15
 
 
 def describe(
-    kind: Annotated[str, typer.Argument(help="isvc or model.")],
+    kind: Annotated[str, typer.Argument(help="isvc, model or trafficpolicy.")],
     name: Annotated[str, typer.Argument(help="The name of the service, or the id of the model.")],
     format_: Annotated[Format, typer.Option("--output", "-o", help="table, json or yaml.")] = Format.table,
     mesh: MeshOption = None,
@@ -40,8 +40,12 @@ def describe(
                 return
             output.fields([("Model", name), *_facts(model)])
             _show(model)
+        elif kind.lower() in ("trafficpolicy", "trafficpolicies"):
+            policies.describe(Control.find(mesh), name, format_)
         else:
-            raise _UnknownKind(f"there is no kind {kind!r} to describe; there are isvc and model; `mesh explain POD` tells of a pod")
+            raise _UnknownKind(
+                f"there is no kind {kind!r} to describe; there are isvc, model and trafficpolicy; `mesh explain POD` tells of a pod"
+            )
 
 
 class _UnknownKind(Unknown):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mesh.cli import get_runtimes, output
+from mesh.cli import get_runtimes, output, policies
 from mesh.cli.client import Control, MeshOption
 from mesh.cli.output import Format
 from mesh.core.errors import Malformed, Unknown
@@ -41,6 +41,7 @@ class Kind(StrEnum):
     models = "models"
     runtimes = "runtimes"
     pods = "pods"
+    trafficpolicies = "trafficpolicies"
 
 
 _WORDS = {
@@ -48,11 +49,12 @@ _WORDS = {
     Kind.models: ("models", "model"),
     Kind.runtimes: ("runtimes", "runtime", "servingruntimes", "servingruntime", "clusterservingruntimes"),
     Kind.pods: ("pods", "pod"),
+    Kind.trafficpolicies: ("trafficpolicies", "trafficpolicy"),
 }
 
 
 def get(
-    kind: Annotated[str, typer.Argument(help="isvc, models, runtimes or pods.")],
+    kind: Annotated[str, typer.Argument(help="isvc, models, runtimes, pods or trafficpolicies.")],
     name: Annotated[str | None, typer.Argument(help="Only the one of this name.")] = None,
     format_: Annotated[Format, typer.Option("--output", "-o", help="table, wide, json, yaml or name.")] = Format.table,
     contains: Annotated[str, typer.Option(help="Only names with this text in them.")] = "",
@@ -63,7 +65,7 @@ def get(
     ] = "",
     mesh: MeshOption = None,
 ) -> None:
-    """Lists services (isvc), models, runtimes or pods."""
+    """Lists services (isvc), models, runtimes, pods or traffic policies."""
     with output.plain_errors(usage=(_UnknownKind, Malformed)):
         wanted = _kind(kind)
         _check_filters(wanted, pod, state)
@@ -236,9 +238,16 @@ def runtimes(control: Control, format_: Format, choice: Choice) -> None:
             output.console.print(line, markup=False, soft_wrap=True)
 
 
+def _policies(control: Control, format_: Format, choice: Choice) -> None:
+    found = [one for one in control.get("policies", name=choice.name) if choice.contains in one["name"]][: choice.limit]
+    if not _as_data(format_, choice.name, [one["document"] for one in found], [f"trafficpolicy/{one['name']}" for one in found]):
+        _table([policies.row(one) for one in found], policies.HEADER)
+
+
 _SHOWN: dict[Kind, Callable[[Control, Format, Choice], None]] = {
     Kind.isvc: _services,
     Kind.models: _models,
     Kind.runtimes: runtimes,
     Kind.pods: pods,
+    Kind.trafficpolicies: _policies,
 }

@@ -11,6 +11,7 @@ _DOCUMENTS = {
     "ClusterServingRuntime": ("clusterruntime", "clusterruntimes", "clusterservingruntime", "clusterservingruntimes"),
     "PersistentVolumeClaim": ("pvc", "pvcs", "persistentvolumeclaim", "persistentvolumeclaims"),
     "Secret": ("secret", "secrets"),
+    "TrafficPolicy": ("trafficpolicy", "trafficpolicies"),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from mesh.cli import output
+from mesh.cli import output, policies
 from mesh.cli.client import Control, MeshOption
 from mesh.cli.output import Format
 from mesh.core.errors import Failed, MeshError
@@ -168,24 +167,8 @@ def _remarks(found: dict[str, Any]) -> list[str]:
         lines.append(found["trouble"])
     elif not found["reached"] and not found["trouble"]:
         lines.append(f"Under way: {_under_way(found)}")
-    rules = found["policy"].get("rules", [])
-    lines += ["Rules, of which the first that fits decides:"] if rules else []
-    for number, rule in enumerate(rules, 1):
-        match = " or ".join(_text(one) for one in rule.get("match", [])) or "every call"
-        lines.append(f"  {rule.get('name') or number}: {match} -> {_destination(rule)}")
-    if "default" in found["policy"]:
-        beside = " (a canary's share goes before it)" if found["canaryPercent"] else ""
-        lines.append(f"Default: {_destination(found['policy']['default'])}{beside}")
-    return lines
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _destination(to: dict[str, Any]) -> str:
-    shares = ", ".join(f"{one['version']} {one['weight']} %" for one in to["to"])
-    return f"{shares}, by the header {to['sticky']}" if to.get("sticky") else shares
+    beside = ["The canary's share goes before the policy's default."] if found["canaryPercent"] and "default" in found["policy"] else []
+    return lines + policies.lines(found["policy"]) + beside
 
 
 def _former(one: dict[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from mesh.core.ids import AliasId
 from mesh.local import explanations, rollouts, runtime_views, state, views
 from mesh.local.asking import LocalPods
 from mesh.local.supervisor import Supervisor
+from mesh.manifests.documents import TrafficPolicy
 from mesh.manifests.parsing import parse_value
 
 _ASKED_NOW = 200
@@ -83,7 +84,11 @@ def _documents(app: FastAPI, supervisor: Supervisor) -> None:
     @app.post("/v1/documents")
     async def apply(request: Request) -> Any:
         batch = [parse_value(item["document"], item["origin"]) for item in await request.json()]
-        return supervisor.apply(batch)
+        results = supervisor.apply(batch)
+        for one, result in zip(batch, results, strict=True):
+            if isinstance(one.document, TrafficPolicy):
+                result["note"] = await supervisor.policies.bring(one.document.service)
+        return results
 
     @app.delete("/v1/documents/{kind}/{name}")
     async def delete(kind: str, name: str) -> Any:
@@ -117,6 +122,11 @@ def _rollouts(app: FastAPI, supervisor: Supervisor) -> None:
     @app.post("/v1/rollouts/{name}")
     async def act(name: str, request: Request) -> Any:
         return await rollouts.act(supervisor, name, await request.json())
+
+    @app.get("/v1/policies")
+    async def policies(name: str = "") -> Any:
+        found = [supervisor.documents.get("TrafficPolicy", name)] if name else list(supervisor.documents.of("TrafficPolicy"))
+        return [views.policy(supervisor, one) for one in found]
 
 
 def _images(app: FastAPI, supervisor: Supervisor) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mesh.core.errors import Failed, Malformed
 from mesh.core.ids import AliasId
-from mesh.local import pod, ports, state, volumes
+from mesh.local import pod, policies, ports, state, volumes
 from mesh.local.controller import Controller
 from mesh.local.crew import Crew
 from mesh.local.documents import Documents
@@ -23,11 +23,12 @@ from mesh.local.in_force import KINDS, InForce, kits_at_start, several
 from mesh.local.kits import Wanted
 from mesh.local.options import UpOptions
 from mesh.local.pods import AnyRouter, LocalPod
+from mesh.local.policies import Policies
 from mesh.local.processes import Say
 from mesh.local.scaler import Scaler
 from mesh.local.state import Context, DataFolder
 from mesh.manifests.bounds import passed_over
-from mesh.manifests.documents import AnyRuntime, InferenceService, PersistentVolumeClaim, Predictor, Secret
+from mesh.manifests.documents import AnyRuntime, InferenceService, PersistentVolumeClaim, Predictor, Secret, TrafficPolicy
 from mesh.manifests.parsing import Applied
 from mesh.manifests.runtimes import labels, supports
 
@@ -56,6 +57,7 @@ class Supervisor:
         self.runtimes: InForce
         self.router: AnyRouter
         self.controller: Controller
+        self.policies: Policies
         self.crew: Crew
 
     async def run(self, control: Callable[[Supervisor], Coroutine[Any, Any, None]]) -> None:
@@ -80,7 +82,14 @@ class Supervisor:
                 self.say("mesh", f"another mesh stays the current one; name this one with --mesh {self.folder.root}")
             tasks = [
                 asyncio.create_task(work)
-                for work in (control(self), self.controller.run(), self._watch_ready(), self._keep_pods(), self._follow())
+                for work in (
+                    control(self),
+                    self.controller.run(),
+                    self.policies.run(),
+                    self._watch_ready(),
+                    self._keep_pods(),
+                    self._follow(),
+                )
             ]
             ending = asyncio.create_task(self.stopping.wait())
             done, _ = await asyncio.wait([*tasks, ending], return_when=asyncio.FIRST_COMPLETED)
@@ -112,6 +121,7 @@ class Supervisor:
         batch = self.documents.with_what_was_scaled(batch)
         self.documents.check(batch)
         self._check_secrets(batch)
+        policies.check(batch, self.documents.of("TrafficPolicy"))
         self.runtimes.check(one for one in batch if isinstance(one.document, KINDS))
         before = self.runtimes.all()
         results = []
@@ -139,6 +149,8 @@ class Supervisor:
         if isinstance(document, SERVICES):
             self.history.forget(applied)
             self.controller.unwant(AliasId(name))
+        elif isinstance(document, TrafficPolicy):
+            self.policies.unwant(document.service)
         elif isinstance(document, PersistentVolumeClaim):
             return f"its files stay in {self.folder.pvc / name}"
         elif isinstance(document, Secret) and name == volumes.STORAGE_SECRET:
@@ -183,6 +195,8 @@ class Supervisor:
         if isinstance(document, SERVICES):
             self.controller.want(self.history.registration(applied))
             return passed_over(document)
+        if isinstance(document, TrafficPolicy):
+            self.policies.want(document)
         if isinstance(document, PersistentVolumeClaim):
             return f"its files lie in {volumes.make_claim(self.folder.pvc, document.name).resolve()}"
         if isinstance(document, Secret):
@@ -236,6 +250,10 @@ class Supervisor:
         self.history.read()
         for applied in self.services():
             self.controller.want(self.history.registration(applied))
+        self.policies = Policies(self.router, self.say)
+        for applied in self.documents.of("TrafficPolicy"):
+            if isinstance(applied.document, TrafficPolicy):
+                self.policies.want(applied.document)
 
     def _lay_out(self, wanted: Mapping[str, Wanted]) -> None:
         kits = kits_at_start(wanted)

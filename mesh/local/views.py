@@ -19,6 +19,7 @@ from mesh.local.documents import shown
 from mesh.local.pods import ask_each
 from mesh.local.supervisor import Supervisor
 from mesh.local.together import own_words, together
+from mesh.manifests.documents import TrafficPolicy
 from mesh.manifests.parsing import Applied
 from mesh.manifests.status import Addresses, rfc3339, service_status
 
@@ -52,6 +53,21 @@ def service(supervisor: Supervisor, applied: Applied) -> dict[str, Any]:
         "bounds": bounds_to_json(known.wanted.bounds),
         "message": _with_hint(supervisor, known, _message(known, supervisor.controller.trouble)),
         "document": shown(applied, namespace, status),
+    }
+
+
+def policy(supervisor: Supervisor, applied: Applied) -> dict[str, Any]:
+    """One line of `mesh get trafficpolicies`, and the document with its status."""
+    document = applied.document
+    assert isinstance(document, TrafficPolicy), "its kind was asked for"
+    held = supervisor.policies.of(document.service)
+    status = {"state": held.state, "message": held.message}
+    return {
+        "name": document.name,
+        "service": document.service,
+        "policy": held.policy,
+        **status,
+        "document": shown(applied, supervisor.options.namespace, status),
     }
 
 

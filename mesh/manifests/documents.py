@@ -284,8 +284,29 @@ class Secret(Document):
     string_data: Strings = {}
 
 
-AnyDocument: TypeAlias = InferenceService | Predictor | ServingRuntime | ClusterServingRuntime | PersistentVolumeClaim | Secret
+class TrafficPolicy(Document):
+    """Which version of a service a call goes to; `mesh.core.traffic.reading` has the fields of its spec, beside `service`."""
+
+    api = "mesh.kserve.io/v1alpha1"
+    kind: Literal["TrafficPolicy"]
+    spec: dict[str, Any] = {}
+
+    @property
+    def service(self) -> str:
+        """The service whose calls it shares: that of its name unless it says otherwise."""
+        return str(self.spec.get("service", self.name))
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """What routers are told."""
+        return {name: value for name, value in self.spec.items() if name != "service"}
+
+
+AnyDocument: TypeAlias = (
+    InferenceService | Predictor | ServingRuntime | ClusterServingRuntime | PersistentVolumeClaim | Secret | TrafficPolicy
+)
 AnyRuntime: TypeAlias = ServingRuntime | ClusterServingRuntime
 KINDS: Mapping[str, type[Document]] = {
-    kind.__name__: kind for kind in (InferenceService, Predictor, ServingRuntime, ClusterServingRuntime, PersistentVolumeClaim, Secret)
+    kind.__name__: kind
+    for kind in (InferenceService, Predictor, ServingRuntime, ClusterServingRuntime, PersistentVolumeClaim, Secret, TrafficPolicy)
 }

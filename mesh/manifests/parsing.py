@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,11 +11,16 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from mesh.core.errors import Malformed
+from mesh.core.traffic.policy import Policy
+from mesh.core.traffic.reading import Reader
 from mesh.manifests.bounds import BoundsFault, bounds_of, kept_versions
-from mesh.manifests.documents import DEPLOYMENT_MODE, KINDS, AnyDocument, InferenceService, Predictor
+from mesh.manifests.documents import DEPLOYMENT_MODE, KINDS, AnyDocument, InferenceService, Predictor, TrafficPolicy
 from mesh.manifests.reading import Source
+from mesh.wire import patterns
 
 _WORDS = {dict: "mapping", list: "list", str: "text", bool: "boolean", int: "number", float: "number", type(None): "nothing"}
+_NUMBER = re.compile(r"\[(\d{1,9})\]")
+_POLICIES = Reader(patterns.fault)
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ def _parse_one(source: Source, path: tuple[str | int, ...], value: Any) -> list[
         raise Malformed("\n".join(_fault(source, path, item) for item in faults)) from None
     _mode(source, path, document)
     _bounds(source, path, document)
+    _policy(source, path, document)
     return [Applied(document, value, source.where(path))]
 
 
@@ -109,6 +116,42 @@ def _bounds(source: Source, path: tuple[str | int, ...], document: AnyDocument) 
             kept_versions(document)
         except BoundsFault as error:
             raise Malformed(f"{source.where((*path, *error.path))}: {error.message}") from None
+
+
+def _policy(source: Source, path: tuple[str | int, ...], document: AnyDocument) -> None:
+    if not isinstance(document, TrafficPolicy):
+        return
+    service = document.spec.get("service", document.name)
+    if not isinstance(service, str) or not service:
+        place = source.where((*path, "spec", "service"))
+        raise Malformed(f"{place}: spec.service: must be the name of a service, not the {_word(service)} {_short(service)}")
+    try:
+        policy_of(document)
+    except Malformed as error:
+        raise Malformed(f"{source.where((*path, *_begins(error.message, {'spec': document.spec})))}: {error.message}") from None
+
+
+def policy_of(document: TrafficPolicy) -> Policy:
+    """What a document says of a service's calls. Malformed, with the field that is wrong."""
+    return _POLICIES.policy(document.policy, "spec")
+
+
+def _begins(message: str, value: Any) -> list[str | int]:
+    """The path of the field that a message begins with, e.g. `spec.rules[0].to has …`; names of headers may have dots in them."""
+    found: list[str | int] = []
+    while True:
+        part: str | int | None = None
+        if isinstance(value, dict):
+            message = message.removeprefix(".")
+            names = [name for name in value if message.startswith(name) and message[len(name) : len(name) + 1] in ("", " ", ".", "[")]
+            part = max(names, key=len, default=None)
+            message = message[len(part or "") :]
+        elif isinstance(value, list) and (number := _NUMBER.match(message)) and int(number[1]) < len(value):
+            part, message = int(number[1]), message[number.end() :]
+        if part is None:
+            return found
+        found.append(part)
+        value = value[part]
 
 
 def _fault(source: Source, path: tuple[str | int, ...], item: Any) -> str:

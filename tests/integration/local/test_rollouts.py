@@ -170,3 +170,36 @@ def test_a_canary_and_what_was_before_it_outlive_the_router_and_the_mesh(digits:
     digits.ok("rollout", "abort", "digits", "--wait", "120")
     assert answers(digits, 10) == {"8": 10}
     assert [one["path"] for one in json.loads(digits.ok("rollout", "history", "digits", "-o", "json"))] == ["eight.joblib", "three.joblib"]
+
+
+POLICY = """
+apiVersion: mesh.kserve.io/v1alpha1
+kind: TrafficPolicy
+metadata: {name: testers}
+spec:
+  service: digits
+  rules:
+  - match: [{headers: {x-group: testers}}]
+    to: [{version: VERSION}]
+"""
+
+
+def seen_by_testers(shell: Shell) -> list[str]:
+    url = f"http://127.0.0.1:{shell.rest}/v2/models/digits/infer"
+    answer = plain.post(url, content=BODY.read_bytes(), headers={"Grpc-Metadata-X-Group": "testers"}, timeout=60)
+    return list(answer.json()["outputs"][0]["contents"]["int64Contents"])
+
+
+def test_a_policy_of_a_document_sends_some_callers_elsewhere_as_long_as_it_is_there(digits: Shell) -> None:
+    told = digits.ok("apply", "-f", "-", typed=POLICY.replace("VERSION", "2"))
+    assert "rules[0].to[0].version: service digits keeps no version 2; it keeps 1" in told
+    assert "refused" in digits.ok("get", "trafficpolicies")
+    apply(digits, "three.joblib")
+    until(lambda: "in force" in digits.ok("get", "trafficpolicy", "testers"), "its version is there now")
+    digits.ok("apply", "-f", "-", typed=POLICY.replace("VERSION", "1"))
+    until(lambda: seen_by_testers(digits) == ["8"], "their version serves")
+    assert answers(digits, 10) == {"3": 10}
+    for listing in (("rollout", "status", "digits"), ("describe", "trafficpolicy", "testers")):
+        assert '1: {"headers": {"x-group": {"exact": "testers"}}} -> 1 100 %' in digits.ok(*listing), listing
+    digits.ok("delete", "trafficpolicy", "testers")
+    until(lambda: seen_by_testers(digits) == ["3"], "there is no policy")
