@@ -33,6 +33,10 @@ def test_without_a_mesh_every_command_says_how_to_start_one(tmp_path: Path) -> N
         ["describe", "isvc", "a"],
         ["delete", "isvc", "a"],
         ["infer", "a", "-f", str(body)],
+        ["rollout", "status", "a"],
+        ["rollout", "undo", "a", "--to", "1", "--wait", "5"],
+        ["get", "trafficpolicies"],
+        ["describe", "trafficpolicy", "a"],
         ["image", "list"],
         ["image", "remove", "a"],
     ):
@@ -79,6 +83,11 @@ def test_without_a_mesh_every_command_says_how_to_start_one(tmp_path: Path) -> N
         (["scale", "a"], "it reads `mesh scale NAME` with at least one of --min"),
         (["scale", "a", "--min", "-1"], "--min"),
         (["scale", "a", "--max", "many"], "--max"),
+        (["rollout", "canary", "a", "101"], "less than or equal to 100"),
+        (["rollout", "canary", "a", "ten"], "valid integer"),
+        (["rollout", "canary", "a", "10", "--version", "0"], "--version"),
+        (["rollout", "undo", "a", "--to", "x"], "--to"),
+        (["rollout", "forward", "a"], "No such command"),
         (["frobnicate"], "No such command"),
     ],
 )
