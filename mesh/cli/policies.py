@@ -14,7 +14,7 @@ HEADER = ["NAME", "SERVICE", "RULES", "DEFAULT", "STATE", "MESSAGE"]
 def row(policy: dict[str, Any]) -> list[str]:
     """One of a table."""
     rules, default = policy["policy"].get("rules", []), policy["policy"].get("default")
-    shown = destination(default) if default else "stable 100 %"
+    shown = destination(default) if default else "100 % stable"
     return [policy["name"], policy["service"], str(len(rules)), shown, policy["state"], policy["message"] or "-"]
 
 
@@ -30,7 +30,8 @@ def lines(policy: dict[str, Any]) -> list[str]:
 
 def destination(to: dict[str, Any]) -> str:
     """Versions and weights, and what decides among them."""
-    shares = ", ".join(f"{one['version']} {one['weight']} %" for one in to["to"])
+    named = ((f"version {one['version']}" if isinstance(one["version"], int) else one["version"], one["weight"]) for one in to["to"])
+    shares = ", ".join(f"{weight} % {version}" for version, weight in named)
     return f"{shares}, by the header {to['sticky']}" if to.get("sticky") else shares
 
 

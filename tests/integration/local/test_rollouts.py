@@ -200,6 +200,6 @@ def test_a_policy_of_a_document_sends_some_callers_elsewhere_as_long_as_it_is_th
     until(lambda: seen_by_testers(digits) == ["8"], "their version serves")
     assert answers(digits, 10) == {"3": 10}
     for listing in (("rollout", "status", "digits"), ("describe", "trafficpolicy", "testers")):
-        assert '1: {"headers": {"x-group": {"exact": "testers"}}} -> 1 100 %' in digits.ok(*listing), listing
+        assert '1: {"headers": {"x-group": {"exact": "testers"}}} -> 100 % version 1' in digits.ok(*listing), listing
     digits.ok("delete", "trafficpolicy", "testers")
     until(lambda: seen_by_testers(digits) == ["3"], "there is no policy")

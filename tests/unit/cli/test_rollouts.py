@@ -65,8 +65,8 @@ def test_versions_are_a_table_and_reasons_have_lines_of_their_own(monkeypatch: p
         "2         10 %    canary   failing    0        -       a__isvc-2\n"
         "Version 2 is failing: no such file\n"
         "Rules, of which the first that fits decides:\n"
-        '  testers: {"headers": {"x": {"exact": "y"}}} -> 2 100 %\n'
-        "Default: stable 60 %, 2 40 %, by the header x-user\n"
+        '  testers: {"headers": {"x": {"exact": "y"}}} -> 100 % version 2\n'
+        "Default: 60 % stable, 40 % version 2, by the header x-user\n"
         "The canary's share goes before the policy's default.\n"
     )
 
@@ -80,7 +80,7 @@ def test_what_is_under_way_and_what_was_refused_is_said(monkeypatch: pytest.Monk
 
 
 def test_a_history_tells_what_versions_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = {
+    one: dict[str, Any] = {
         "version": None,
         "model": "m",
         "format": "sklearn",
@@ -146,5 +146,5 @@ def test_the_shell_completes_names_of_services_and_nothing_without_a_mesh(monkey
 def test_a_policy_is_one_line_of_a_table() -> None:
     policy = {"rules": [{}, {}], "default": {"to": [{"version": 3, "weight": 100}]}}
     told = {"name": "p", "service": "a", "policy": policy, "state": "refused", "message": "no version 3"}
-    assert policies.row(told) == ["p", "a", "2", "3 100 %", "refused", "no version 3"]
-    assert policies.row({**told, "policy": {}, "message": ""})[2:4] == ["0", "stable 100 %"]
+    assert policies.row(told) == ["p", "a", "2", "100 % version 3", "refused", "no version 3"]
+    assert policies.row({**told, "policy": {}, "message": ""})[2:4] == ["0", "100 % stable"]
