@@ -9,6 +9,12 @@ Rule = tuple[Sequence[int], bool, bool, Sequence[int]]
 """Path where callers name the model, whether that is an alias, whether headers come first, path where the runtime wants the id."""
 Rules = tuple[Sequence[tuple[str, Rule]], Rule | None, Sequence[str]]
 """Of methods (`pkg.Service/Method`), of all others (None: they are Python's), and the services and methods that are Python's."""
+Destination = tuple[Sequence[tuple[str, int]], str]
+"""Models and their weights, which add up to 100, the stable one last; a header whose value decides among them (empty: by chance)."""
+Match = tuple[Sequence[tuple[str, str, str]], float | None]
+"""Headers (name, `exact`, `prefix` or `present`, value; `true` and `false` of the latter), and the percentage of calls that have them."""
+Sharing = tuple[Sequence[tuple[Sequence[Match], Destination]], Destination]
+"""Rules, the first of which that a call is like (by any of the matches, each in all) decides, and where all other calls go."""
 Counted = tuple[str, str, str, int, tuple[int, int, int, int], list[int], list[int], list[int], str]
 """Model, alias (or empty), method, gRPC code; calls, bytes in and out (of bodies), microseconds of all; calls by `times`, by bytes
 in and, those that answered something, by bytes out, each one number more than there are bounds; and the way: `here` is
@@ -237,6 +243,7 @@ class Lane:
         no_models: Sequence[str] = ...,
         aliases: Sequence[tuple[str, str | None]] = ...,
         no_aliases: Sequence[str] = ...,
+        shared: Sequence[tuple[str, Sharing]] = ...,
         rules: Rules | None = None,
     ) -> int:
         """Changes the table, and answers the version that this makes; it waits for nobody.
@@ -246,7 +253,12 @@ class Lane:
             no_models: are not resident any more.
             aliases: with their models; None says that calls of the alias are Python's, also where a model has its name.
             no_aliases: exist no more.
+            shared: aliases whose calls are shared among models, in place of `aliases`. A call that goes to one that is not resident, or by
+                a header that is no plain text, is Python's.
             rules: of methods, in place of all published before.
+
+        Raises:
+            ValueError: what is shared names a header or a comparison that is none, or no model; nothing is changed.
         """
     @property
     def acknowledged(self) -> int:

@@ -1,6 +1,7 @@
 //! The lane as Python sees it; `lane/mesh_lane.pyi` describes it.
 
 use crate::binding_accounts::{PyBusy, PyGate};
+use crate::binding_sharing::{SharingParts, sharing};
 use crate::binding_tls::{PyPeerTls, PyTls};
 use crate::busy::Busy;
 use crate::copy::{Copy, Host};
@@ -270,15 +271,16 @@ impl PyLane {
     }
 
     /// Changes models, aliases or rules, all in one version.
-    #[pyo3(signature = (*, models=vec![], no_models=vec![], aliases=vec![], no_aliases=vec![], rules=None))]
+    #[pyo3(signature = (*, models=vec![], no_models=vec![], aliases=vec![], no_aliases=vec![], shared=vec![], rules=None))]
     fn publish(
         &self,
         models: Vec<(String, Vec<Py<PyCopy>>)>,
         no_models: Vec<String>,
         aliases: Vec<(String, Option<String>)>,
         no_aliases: Vec<String>,
+        shared: Vec<(String, SharingParts)>,
         rules: Option<PyRules>,
-    ) -> u64 {
+    ) -> PyResult<u64> {
         let mut changes = Vec::new();
         for (id, copies) in models {
             let copies = copies.iter().map(|copy| Arc::clone(&copy.get().copy)).collect();
@@ -286,9 +288,13 @@ impl PyLane {
         }
         changes.extend(no_models.into_iter().map(|id| Change::NoModel(id.into())));
         changes.extend(aliases.into_iter().map(|(name, target)| Change::Alias(name.into(), target.map(Into::into))));
+        for (name, parts) in shared {
+            let sharing = Arc::new(sharing(&name, parts)?);
+            changes.push(Change::Shared(name.into(), sharing));
+        }
         changes.extend(no_aliases.into_iter().map(|name| Change::NoAlias(name.into())));
         changes.extend(rules.map(|rules| Change::Rules(Arc::new(rules.into()))));
-        self.0.publish(changes)
+        Ok(self.0.publish(changes))
     }
 
     /// The version that every worker has.

@@ -16,6 +16,7 @@ use crate::pod::Admitted;
 use crate::ports::Port;
 use crate::request::{Body, Stopped};
 use crate::rules::Rule;
+use crate::sharing::Metadata;
 use crate::splice::{self, Fault};
 use crate::status;
 use crate::table::{Found, Resident};
@@ -47,6 +48,8 @@ struct Call {
     limit: Option<Duration>,
     /// Where it is counted; nowhere as long as it is Python's.
     series: Option<Rc<Series>>,
+    /// The model that was chosen among those that share the calls of an alias.
+    chosen: Option<Arc<str>>,
 }
 
 /// Where a call goes.
@@ -76,7 +79,7 @@ pub async fn serve(
     let (parts, stream) = request.into_parts();
     let limit = deadline::limit(&parts.headers);
     let body = Body::new(stream, worker.settings.max_kept);
-    let mut call = Call { worker, port, from, parts, body, began: Instant::now(), limit, series: None };
+    let mut call = Call { worker, port, from, parts, body, began: Instant::now(), limit, series: None, chosen: None };
     let mut caller = Caller::new(respond, call.worker.settings.max_message);
     let mut late = limit.map(|limit| Box::pin(sleep(limit)));
     let code = {
@@ -230,13 +233,16 @@ impl Call {
         if !self.fits(&rule) {
             return Ok(None);
         }
-        Ok(name.and_then(|name| self.worker.table.borrow().find(&name)).map(|found| (found, rule)))
+        let Some(name) = name else { return Ok(None) };
+        let lead = self.worker.table.borrow().find(&name, &Metadata(&self.parts.headers, &self.worker));
+        self.chosen = lead.chosen;
+        Ok(lead.found.map(|found| (found, rule)))
     }
 
     /// What a call is for that another pod passed on, if that is a copy here.
     fn passed_on(&self) -> Option<Found> {
         let wanted = hops::wanted(&self.parts.headers, &self.worker.pod.id)?;
-        let found = self.worker.table.borrow().find(&Name::Model(wanted.model))?;
+        let found = self.worker.table.borrow().model(&wanted.model)?;
         Some(Found { alias: (!wanted.alias.is_empty()).then(|| wanted.alias.into()), ..found })
     }
 
@@ -298,7 +304,7 @@ impl Call {
     /// What is sent to Python: the call as it came.
     fn handed_over(&self, tried: Option<(HeaderValue, HeaderMap)>) -> Sent {
         let mut headers = self.parts.headers.clone();
-        to_python(&mut headers, tried);
+        to_python(&mut headers, tried, self.chosen.as_deref());
         headers.extend(self.from.iter().cloned());
         let place = if let Port::Peers(python) = &*self.port { python } else { &self.worker.python };
         (Some(Arc::clone(place)), headers, None, From::Python)

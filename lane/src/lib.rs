@@ -9,6 +9,8 @@ mod binding;
 #[cfg(feature = "binding")]
 mod binding_accounts;
 #[cfg(feature = "binding")]
+mod binding_sharing;
+#[cfg(feature = "binding")]
 mod binding_tls;
 mod busy;
 mod call;
@@ -41,6 +43,7 @@ mod rest;
 mod rules;
 mod secured;
 mod settings;
+mod sharing;
 mod signal;
 mod sizes;
 mod socket;

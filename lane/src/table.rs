@@ -4,6 +4,7 @@ use crate::copy::Copy;
 use crate::counters::{Key, Series, Way};
 use crate::naming::{Name, naming};
 use crate::rules::Rules;
+use crate::sharing::{Asked, Sharing};
 use foldhash::HashMap;
 use http::{HeaderName, HeaderValue};
 use std::cell::RefCell;
@@ -35,6 +36,8 @@ pub enum Change {
     NoModel(Arc<str>),
     /// None: the name is an alias, but its calls are Python's.
     Alias(Arc<str>, Option<Arc<str>>),
+    /// The name is an alias, and its calls are shared.
+    Shared(Arc<str>, Arc<Sharing>),
     NoAlias(Arc<str>),
     Rules(Arc<Rules>),
 }
@@ -54,11 +57,22 @@ pub struct Found {
     pub alias: Option<Arc<str>>,
 }
 
+/// What is known of a call's way.
+#[derive(Debug, Default)]
+pub struct Lead {
+    /// None: its way is Python's to find out.
+    pub found: Option<Found>,
+    /// The model that was chosen among those that share the alias's calls, whether it is resident or not.
+    pub chosen: Option<Arc<str>>,
+}
+
 /// The table of one worker; a look-up takes constant time and waits for nobody.
 #[derive(Debug, Default)]
 pub struct Table {
     models: HashMap<Arc<str>, Rc<Resident>>,
     aliases: HashMap<Arc<str>, Option<Arc<str>>>,
+    /// Of the aliases that lead to no one model. They stand apart, so that the others take no more time and room for them.
+    shared: HashMap<Arc<str>, Arc<Sharing>>,
     pub rules: Arc<Rules>,
 }
 
@@ -74,36 +88,61 @@ impl Table {
                 self.models.remove(&id);
             }
             Change::Alias(name, target) => {
+                self.shared.remove(&name);
                 self.aliases.insert(name, target);
             }
+            Change::Shared(name, sharing) => {
+                self.aliases.insert(Arc::clone(&name), None);
+                self.shared.insert(name, sharing);
+            }
             Change::NoAlias(name) => {
+                self.shared.remove(&name);
                 self.aliases.remove(&name);
             }
             Change::Rules(rules) => self.rules = rules,
         }
     }
 
-    /// What a name leads to; None if that is Python's to find out.
-    pub fn find(&self, name: &Name) -> Option<Found> {
+    /// Where a name leads a call that is like that.
+    pub fn find(&self, name: &Name, asked: &dyn Asked) -> Lead {
         match name {
-            Name::Model(id) => self.model(id),
-            Name::Alias(alias) => self.alias(alias)?,
+            Name::Model(id) => Lead { found: self.model(id), chosen: None },
+            Name::Alias(alias) => self.alias(alias, asked).unwrap_or_default(),
             // The name is told as that of an alias in figures, whatever it turned out to be: so does the Python door.
-            Name::Either(either) => self
-                .alias(either)
-                .unwrap_or_else(|| self.model(either).map(|found| Found { alias: Some(Arc::clone(&found.resident.model.id)), ..found })),
+            Name::Either(either) => self.alias(either, asked).unwrap_or_else(|| {
+                let found = self.model(either).map(|found| Found { alias: Some(Arc::clone(&found.resident.model.id)), ..found });
+                Lead { found, chosen: None }
+            }),
         }
     }
 
-    fn model(&self, id: &str) -> Option<Found> {
+    /// A model that is resident.
+    pub fn model(&self, id: &str) -> Option<Found> {
         self.models.get(id).map(|resident| Found { resident: Rc::clone(resident), alias: None })
     }
 
+    /// Whether some calls by a name that is an alias's or a model's may go to a copy.
+    pub fn knows(&self, name: &str) -> bool {
+        let serves = |id: &str| self.models.get(id).is_some_and(|resident| !resident.model.copies.is_empty());
+        match self.aliases.get(name) {
+            None => serves(name),
+            Some(Some(target)) => serves(target),
+            Some(None) => self.shared.contains_key(name),
+        }
+    }
+
     /// None if there is no such alias here.
-    fn alias(&self, name: &str) -> Option<Option<Found>> {
+    fn alias(&self, name: &str, asked: &dyn Asked) -> Option<Lead> {
         let (name, target) = self.aliases.get_key_value(name)?;
-        let found = target.as_ref().and_then(|target| self.model(target));
-        Some(found.map(|found| Found { alias: Some(Arc::clone(name)), ..found }))
+        let (target, chosen) = match target {
+            Some(target) => (Some(target), None),
+            None => {
+                let chosen = self.shared.get(name).and_then(|sharing| sharing.choose(asked).ok());
+                (chosen, chosen.map(Arc::clone))
+            }
+        };
+        let found = target.and_then(|target| self.model(target));
+        Some(Lead { found: found.map(|found| Found { alias: Some(Arc::clone(name)), ..found }), chosen })
     }
 }
 
@@ -128,6 +167,20 @@ impl Resident {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sharing::Destination;
+
+    /// A call without headers, of which this is drawn.
+    struct Drawn(f64);
+
+    impl Asked for Drawn {
+        fn header(&self, _: &HeaderName) -> Option<&HeaderValue> {
+            None
+        }
+
+        fn draw(&self) -> f64 {
+            self.0
+        }
+    }
 
     fn table() -> Table {
         let mut table = Table::default();
@@ -141,7 +194,7 @@ mod tests {
     }
 
     fn found(table: &Table, name: Name) -> Option<(String, Option<String>)> {
-        table.find(&name).map(|found| (found.resident.model.id.to_string(), found.alias.map(|alias| alias.to_string())))
+        table.find(&name, &Drawn(0.0)).found.map(|found| (found.resident.model.id.to_string(), found.alias.map(|alias| alias.to_string())))
     }
 
     #[test]
@@ -163,9 +216,32 @@ mod tests {
     }
 
     #[test]
+    fn calls_of_an_alias_are_shared_and_who_gets_them_instead_is_told_for_whom_they_are() {
+        let mut table = table();
+        let shares = ["a", "b", "c"].map(|model| (model.into(), if model == "c" { 50 } else { 25 }));
+        let rest = Destination { shares: shares.into(), sticky: None };
+        let sharing = Arc::new(Sharing { service: "s".into(), rules: vec![], rest });
+        table.apply(Change::Shared("s".into(), sharing));
+        let by = |table: &Table, draw| table.find(&Name::Either("s".into()), &Drawn(draw));
+        for (draw, model) in [(0.0, "a"), (0.3, "b")] {
+            let Lead { found, chosen } = by(&table, draw);
+            let found = found.expect("resident");
+            assert_eq!((&*found.resident.model.id, found.alias.as_deref(), chosen.as_deref()), (model, Some("s"), Some(model)));
+        }
+        let away = by(&table, 0.6);
+        assert!(away.found.is_none() && away.chosen.as_deref() == Some("c") && table.knows("s"));
+        table.apply(Change::Alias("s".into(), Some("a".into())));
+        assert!(by(&table, 0.3).found.is_some() && by(&table, 0.3).chosen.is_none());
+        table.apply(Change::Alias("s".into(), None));
+        assert!(by(&table, 0.3).found.is_none() && !table.knows("s"));
+        table.apply(Change::NoAlias("s".into()));
+        assert_eq!(found(&table, Name::Alias("s".into())), None);
+    }
+
+    #[test]
     fn what_was_counted_goes_on_when_copies_change() {
         let mut table = table();
-        let series = |table: &Table| table.find(&Name::Model("a".into())).expect("resident").resident.series(Way::Here, None, "m");
+        let series = |table: &Table| table.model("a").expect("resident").resident.series(Way::Here, None, "m");
         let before = series(&table);
         table.apply(Change::Model(Arc::new(Model::new("a", vec![]))));
         assert!(Rc::ptr_eq(&before, &series(&table)));
@@ -176,7 +252,7 @@ mod tests {
     #[test]
     fn made_up_methods_are_counted_together_beyond_some() {
         let table = table();
-        let resident = table.find(&Name::Model("a".into())).expect("resident").resident;
+        let resident = table.model("a").expect("resident").resident;
         for number in 0..100 {
             resident.series(Way::Here, None, &format!("made.Up/{number}"));
         }

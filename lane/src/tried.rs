@@ -1,5 +1,5 @@
-//! What the Python door is told of an attempt that failed here, so that it judges that one instead of calling the copy a second time
-//! (`mesh/wire/attempts.py` reads it).
+//! What the Python door is told of an attempt that failed here, so that it judges that one instead of calling the copy a second time, and
+//! of what was chosen for the call (`mesh/wire/attempts.py` reads it).
 
 use crate::headers::{MESSAGE, STATUS, TRIED};
 use crate::status;
@@ -12,6 +12,10 @@ const KEY: HeaderName = HeaderName::from_static("mm-lane-key");
 const CODE: HeaderName = HeaderName::from_static("mm-lane-code");
 /// Percent-encoded, as in `grpc-message`.
 const TEXT: HeaderName = HeaderName::from_static("mm-lane-text");
+/// Percent-encoded: a model among those that share the calls of an alias. Who chose again would give each version the calls that others lost.
+const CHOSEN: HeaderName = HeaderName::from_static("mm-lane-chosen");
+/// Bytes of its name; for a longer one Python chooses.
+const LONGEST: usize = 1024;
 const OF_HEADERS: &str = "mm-lane-header-";
 const OF_TRAILERS: &str = "mm-lane-trailer-";
 /// What gRPC counts of a header beside its name and value (RFC 7540, 6.5.2).
@@ -24,25 +28,36 @@ pub type Tried = (HeaderValue, HeaderMap);
 
 /// Makes a call's headers those that the Python door gets, which believes what is said under these names: nobody but the lane may.
 ///
-/// `told`: the copy that was called, and what came of it.
-pub fn to_python(headers: &mut HeaderMap, told: Option<Tried>) {
+/// `told`: the copy that was called, and what came of it. `chosen`: the model that the call is for.
+pub fn to_python(headers: &mut HeaderMap, told: Option<Tried>, chosen: Option<&str>) {
     while let Some(name) = headers.keys().find(|name| name.as_str().starts_with(PREFIX)).cloned() {
         headers.remove(name);
     }
-    if let Some((copy, attempt)) = told {
-        headers.insert(TRIED, copy);
-        headers.extend(attempt);
-    }
+    headers.extend(beside(told, chosen));
 }
 
-/// A request in HTTP/1.1 with what was tried told after its first line; as it came without a key.
-pub fn beside(request: &Bytes, key: &str, (copy, attempt): Tried) -> Bytes {
+/// What is told beside a call.
+pub fn beside(told: Option<Tried>, chosen: Option<&str>) -> HeaderMap {
+    let mut out = HeaderMap::new();
+    if let Some((copy, attempt)) = told {
+        out.insert(TRIED, copy);
+        out.extend(attempt);
+    }
+    let name = chosen.map(|model| status::escaped(model.as_bytes())).filter(|name| name.len() <= LONGEST);
+    if let Some(name) = name.and_then(|name| HeaderValue::from_str(&name).ok()) {
+        out.insert(CHOSEN, name);
+    }
+    out
+}
+
+/// A request in HTTP/1.1 with this told after its first line; as it came without a key.
+pub fn after_line(request: &Bytes, key: &str, told: &HeaderMap) -> Bytes {
     let line = request.windows(2).position(|end| end == b"\r\n").map(|at| at + 2);
-    let (Some(line), false) = (line, key.is_empty()) else { return request.clone() };
+    let (Some(line), false) = (line, key.is_empty() || told.is_empty()) else { return request.clone() };
     let mut out = Vec::with_capacity(request.len() + 256);
     out.extend_from_slice(&request[..line]);
-    let beside = [(&KEY, key.as_bytes()), (&TRIED, copy.as_bytes())];
-    for (name, value) in beside.into_iter().chain(attempt.iter().map(|(name, value)| (name, value.as_bytes()))) {
+    let key = (&KEY, key.as_bytes());
+    for (name, value) in std::iter::once(key).chain(told.iter().map(|(name, value)| (name, value.as_bytes()))) {
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");
         out.extend_from_slice(value);
@@ -114,26 +129,37 @@ mod tests {
             sent.append(name, HeaderValue::from_static("2"));
         }
         let mut alone = sent.clone();
-        to_python(&mut alone, None);
+        to_python(&mut alone, None, None);
         assert_eq!(pairs(&alone), [("mm-model-id", "1"), ("mm-model-id", "2")]);
-        to_python(&mut sent, ended(14, b"gone").map(|attempt| (HeaderValue::from_static("m#1"), attempt)));
+        to_python(&mut sent, ended(14, b"gone").map(|attempt| (HeaderValue::from_static("m#1"), attempt)), Some("größe"));
         let mut found = pairs(&sent);
         found.sort_unstable();
         assert_eq!(
             found,
-            [("mm-lane-code", "14"), ("mm-lane-text", "gone"), ("mm-lane-tried", "m#1"), ("mm-model-id", "1"), ("mm-model-id", "2")]
+            [
+                ("mm-lane-chosen", "gr%C3%B6%C3%9Fe"),
+                ("mm-lane-code", "14"),
+                ("mm-lane-text", "gone"),
+                ("mm-lane-tried", "m#1"),
+                ("mm-model-id", "1"),
+                ("mm-model-id", "2")
+            ]
         );
     }
 
     #[test]
     fn a_request_in_http_is_told_after_its_first_line() {
         let request = Bytes::from_static(b"POST /x HTTP/1.1\r\nhost: y\r\n\r\n{}");
-        let attempt = || (HeaderValue::from_static("m#1"), ended(14, b"gone").expect("it fits"));
+        let told = beside(Some((HeaderValue::from_static("m#1"), ended(14, b"gone").expect("it fits"))), None);
         assert_eq!(
-            beside(&request, "k", attempt()),
+            after_line(&request, "k", &told),
             &b"POST /x HTTP/1.1\r\nmm-lane-key: k\r\nmm-lane-tried: m#1\r\nmm-lane-code: 14\r\nmm-lane-text: gone\r\nhost: y\r\n\r\n{}"[..]
         );
-        assert_eq!(beside(&request, "", attempt()), request);
+        assert_eq!(after_line(&request, "", &told), request);
+        assert_eq!(after_line(&request, "k", &beside(None, None)), request);
+        let chosen = after_line(&request, "k", &beside(None, Some("m")));
+        assert_eq!(chosen, &b"POST /x HTTP/1.1\r\nmm-lane-key: k\r\nmm-lane-chosen: m\r\nhost: y\r\n\r\n{}"[..]);
+        assert!(beside(None, Some(&"x".repeat(LONGEST + 1))).is_empty(), "Python chooses");
     }
 
     #[test]

@@ -71,6 +71,12 @@ impl Worker {
         (state % below.max(1) as u64) as usize
     }
 
+    /// A number from 0 to below 1.
+    pub fn chance(&self) -> f64 {
+        const PARTS: usize = 1 << 53;
+        self.draw(PARTS) as f64 / PARTS as f64
+    }
+
     /// What will be decided about a new connection.
     pub fn fate(&self) -> Rc<Fate> {
         let fate = Rc::new(Fate::default());

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mesh.core.ids import CopyId, PodId
+from mesh.core.ids import CopyId
+from mesh.core.routing.hops import Hop
 from mesh.wire.attempts import name_of
 from mesh.wire.call import Attempt, Call, RuntimeStatus
 
@@ -29,10 +30,10 @@ class Attempted:
             self._left = None
             raise left.status
 
-    def by(self, pod: PodId) -> RuntimeStatus | None:
-        """To be asked before another pod is called: what it answered; None if it was not asked."""
+    def by(self, hop: Hop) -> RuntimeStatus | None:
+        """To be asked before another pod is called: what it answered; None if it was not asked for this model."""
         left = self._left
-        if left is None or left.pod != pod:
+        if left is None or left.pod != hop.dest or left.model != hop.model:
             return None
         self._left = None
         return left.status

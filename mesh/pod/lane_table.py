@@ -92,12 +92,12 @@ class Table:
             self._lane.publish(no_models=[model], no_aliases=self.aliases.went(model).no_aliases)
             return
         self._told[model] = entry
-        aliases = self.aliases.came(model).aliases if known is None else []
-        copies = [self._peer(holder[0]).copy(tried=holder_of(holder)) for holder in others]
-        self._lane.publish(models=[(model, [here[1], *copies] if here else copies)], aliases=aliases)
+        came = self.aliases.came(model) if known is None else Told()
+        copies = [self._peer(holder[0]).copy(tried=holder_of(model, holder)) for holder in others]
+        self._lane.publish(models=[(model, [here[1], *copies] if here else copies)], aliases=came.aliases, shared=came.shared)
 
     def _tell_aliases(self, told: Told) -> None:
-        self._lane.publish(aliases=told.aliases, no_aliases=told.no_aliases)
+        self._lane.publish(aliases=told.aliases, shared=told.shared, no_aliases=told.no_aliases)
 
     # Other pods
 

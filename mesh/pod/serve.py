@@ -138,7 +138,7 @@ class CallServer:
 
         async def there(hop: Hop) -> Answer:
             with traces.sent("hop", pod=hop.dest, why=hop.kind.value, model=hop.model):
-                if attempted is not None and (status := attempted.by(hop.dest)) is not None:
+                if attempted is not None and (status := attempted.by(hop)) is not None:
                     self._peers.judge(hop, status)
                 return await self._peers.unary(hop, _to_peer(call), payload, remaining(call))
 
@@ -167,7 +167,7 @@ class CallServer:
 
         async def there(hop: Hop) -> None:
             with traces.sent("hop", pod=hop.dest, why=hop.kind.value, model=hop.model):
-                if attempted is not None and (status := attempted.by(hop.dest)) is not None:
+                if attempted is not None and (status := attempted.by(hop)) is not None:
                     self._peers.judge(hop, status)
                 if one:
                     await served.begin(self._peers.ask(hop, _to_peer(call), messages.one(), remaining(call)), lone=lone)

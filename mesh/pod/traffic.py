@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.registry.records import AliasRecord, ModelInfo, ModelRecord
-from mesh.core.traffic.choice import Chosen, Serving, choose
+from mesh.core.traffic.choice import Chosen, Serving, choose, served
 from mesh.core.traffic.policy import NO_POLICY
-from mesh.core.traffic.versions import versions_of, weighted
+from mesh.core.traffic.versions import format_of, runtime_of, versions_of, weighted
 from mesh.store.registry import Registry
 from mesh.store.tables import noted
 from mesh.wire import patterns
 from mesh.wire.call import Call
 from mesh.wire.peek import Peeked
+
+LANE = "lane"
+"""In place of the rule that decided, where the express lane went by it."""
 
 
 class Traffic:
@@ -36,6 +38,8 @@ class Traffic:
     def chosen(self, alias: AliasId, call: Call, payload: bytes) -> Chosen | None:
         """The version of a call that came by this name; None if the name's versions share nothing.
 
+        What the express lane chose for it stays, as long as it is a version that may be chosen: who chose again would change the shares.
+
         Raises:
             Malformed: a rule asks for what is in the payload, which cannot be read.
         """
@@ -44,6 +48,8 @@ class Traffic:
             return None
         info = self._info(record.active)
         serving = Serving(alias, record.active, versions_of(record), format_of(info), runtime_of(info), self._serves, patterns.fits)
+        if call.chosen is not None and call.chosen in (record.active, *weighted(record)):
+            return served(call.chosen, serving, LANE)
         return choose(record.traffic, serving, Peeked(call, payload), self._draw)
 
     def _serves(self, model: ModelId) -> bool:
@@ -70,23 +76,6 @@ class Traffic:
     def _model_changed(self, model: ModelId, record: ModelRecord | None) -> None:
         if model in self._serving:
             self._serving[model] = _ready(record)
-
-
-def format_of(info: ModelInfo) -> str:
-    """The name of a model's format, as its label or, where that names a runtime, its key has it; empty if neither has."""
-    label = info.type.partition("|")[0]
-    if label.startswith("mt:"):
-        return label.removeprefix("mt:").partition(":")[0]
-    try:
-        named = json.loads(info.key)["model_type"]
-    except (ValueError, KeyError, TypeError):
-        return ""
-    return str(named.get("name", "")) if isinstance(named, dict) else str(named)
-
-
-def runtime_of(info: ModelInfo) -> str:
-    """The runtime that a model asks for by name; empty if any will do."""
-    return info.type.removeprefix("rt:") if info.type.startswith("rt:") else ""
 
 
 def _ready(record: ModelRecord | None) -> bool:

@@ -133,7 +133,8 @@ class Travels:
             MeshError: no copy gave an answer.
         """
         plain = call.hop is None and not named.alias and not call.balanced and call.attempt is None
-        first = None if call.attempt is None else call.attempt.pod or self._view.pods.me
+        tried = call.attempt if call.attempt is not None and call.attempt.model == named.model else None
+        first = None if tried is None else tried.pod or self._view.pods.me
         purpose = CALL if plain else Purpose(call.hop, named.alias, call.balanced, first=first)
         journey = Journey(named.model, self._view, purpose, call)
         answered: RuntimeStatus | None = None

@@ -41,11 +41,13 @@ class Attempt:
 
     Attributes:
         copy: on which one of this pod, as `mesh.wire.attempts.name_of` says, or of another, as `holder_of` says.
+        model: of the copy.
         status: what came of it; never OK.
         pod: which other pod has the copy; None if this one has it.
     """
 
     copy: str
+    model: ModelId
     status: RuntimeStatus
     pod: PodId | None = None
 
@@ -62,6 +64,7 @@ class Call:
         balanced: the caller spreads its calls over pods itself (`mm-balanced: true`).
         hop: why another pod passed it on; None for a call of a client.
         attempt: what the express lane tried before; None if it tried nothing.
+        chosen: the model that the express lane chose for it among those that share the calls of an alias; None if it chose none.
         headers: of HTTP, names in small letters, where metadata are only some of them: rules of traffic ask for any. None travels.
     """
 
@@ -72,6 +75,7 @@ class Call:
     balanced: bool = False
     hop: Hop | None = None
     attempt: Attempt | None = None
+    chosen: ModelId | None = None
     headers: Sequence[tuple[bytes, bytes]] = ()
 
     def request_id(self) -> str:

@@ -1,6 +1,7 @@
 //! One inference from its message to the runtime's answer.
 
 use super::Odd;
+use super::asked::Http;
 use crate::busy::now;
 use crate::choice::choose;
 use crate::copy::{Copy, Entry, Inside};
@@ -14,7 +15,7 @@ use crate::peer::Peer;
 use crate::pod::Admitted;
 use crate::status;
 use crate::table::Found;
-use crate::tried::{self, Tried};
+use crate::tried;
 use crate::worker::Worker;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
@@ -32,6 +33,8 @@ pub struct Route {
     copy: Arc<Copy>,
     /// For the pod that has the copy, if that is another one.
     hop: Option<HeaderValue>,
+    /// The model, if it was chosen among those that share the calls of an alias.
+    chosen: Option<Arc<str>>,
     _admitted: Admitted,
     /// The name that the message is to have.
     pub model: Arc<str>,
@@ -43,18 +46,19 @@ pub enum Said {
     Status { code: usize, text: String, headers: HeaderMap },
 }
 
-/// Nobody was told anything: the call is Python's, which is told what was tried, if the copy got it.
-pub struct Untold(pub Option<Box<Tried>>);
+/// Nobody was told anything: the call is Python's, which is told what was chosen for it, and what was tried, if the copy got it.
+#[derive(Default)]
+pub struct Untold(pub HeaderMap);
 
 impl From<Odd> for Untold {
     fn from(_: Odd) -> Self {
-        Self(None)
+        Self::default()
     }
 }
 
 impl Untold {
-    fn of(route: &Route, attempt: Option<HeaderMap>) -> Self {
-        Self(route.copy.tried.clone().zip(attempt).map(Box::new))
+    pub fn of(route: &Route, attempt: Option<HeaderMap>) -> Self {
+        Self(tried::beside(route.copy.tried.clone().zip(attempt), route.chosen.as_deref()))
     }
 
     /// The same; the connection did not come about, or broke.
@@ -70,16 +74,25 @@ impl Untold {
 pub fn known(worker: &Worker, name: &str) -> bool {
     let table = worker.table.borrow();
     let plain = table.rules.of(METHOD).is_some_and(|rule| rule.inject.is_empty() || rule.inject[..] == [1]);
-    plain && table.find(&Name::Either(name.to_owned())).is_some_and(|found| !found.resident.model.copies.is_empty())
+    plain && table.knows(name)
 }
 
-/// Where a call of a model goes; odd if that is Python's to see to.
-pub fn route(worker: &Worker, name: &str) -> Result<Route, Odd> {
-    let (found, inject) = {
+/// Where a call of a model goes; without a way that is Python's to see to.
+pub fn route(worker: &Worker, name: &str, asked: &Http<'_>) -> Result<Route, Untold> {
+    let (lead, inject) = {
         let table = worker.table.borrow();
         let rule = table.rules.of(METHOD).ok_or(Odd)?;
-        (table.find(&Name::Either(name.to_owned())).ok_or(Odd)?, !rule.inject.is_empty())
+        (table.find(&Name::Either(name.to_owned()), asked), !rule.inject.is_empty())
     };
+    let pythons = Untold(tried::beside(None, lead.chosen.as_deref()));
+    let way = match lead.found {
+        Some(found) => way(worker, name, found, inject),
+        None => Err(Odd),
+    };
+    way.map(|route| Route { chosen: lead.chosen, ..route }).map_err(|Odd| pythons)
+}
+
+fn way(worker: &Worker, name: &str, found: Found, inject: bool) -> Result<Route, Odd> {
     // Who asks for balance does so in a header for the mesh, which the Python door reads.
     let copy = choose(&found.resident.model.copies, false, |below| worker.draw(below)).ok_or(Odd)?;
     let hop = copy.peer().map(|peer| {
@@ -89,7 +102,7 @@ pub fn route(worker: &Worker, name: &str) -> Result<Route, Odd> {
     let (hop, admitted) = (hop.transpose()?, worker.pod.admit().ok_or(Odd)?);
     // The pod that calls the runtime names the model to it.
     let model = if inject && copy.peer().is_none() { Arc::clone(&found.resident.model.id) } else { name.into() };
-    Ok(Route { found, copy, hop, _admitted: admitted, model })
+    Ok(Route { found, copy, hop, chosen: None, _admitted: admitted, model })
 }
 
 impl Route {
@@ -156,7 +169,7 @@ pub async fn carry(worker: &Worker, route: &Route, metadata: &HeaderMap, message
 }
 
 async fn exchange(worker: &Worker, route: &Route, metadata: &HeaderMap, message: Bytes) -> Result<Said, Untold> {
-    let place = route.copy.at().ok_or(Odd)?;
+    let place = route.copy.at().ok_or_else(|| Untold::of(route, None))?;
     let slot = worker.pools.slot(&place, &worker.settings).await;
     let slot = slot.map_err(|error| {
         // Python puts a pod aside that cannot be called; a copy here may still get the call.
@@ -165,7 +178,7 @@ async fn exchange(worker: &Worker, route: &Route, metadata: &HeaderMap, message:
     })?;
     let headers = headers(route, metadata);
     let head = Head { method: "POST", scheme: "http", authority: "mesh", path: PATH, headers: &headers };
-    let (exchange, _busy) = slot.begin(&head).map_err(|_| Odd)?;
+    let (exchange, _busy) = slot.begin(&head).map_err(|_| Untold::of(route, None))?;
     let mut upload = pin!(exchange.put(message, true));
     let mut download = pin!(answered(&exchange, route, worker.settings.max_message));
     let mut sent = false;
@@ -238,7 +251,7 @@ async fn answered(exchange: &Exchange, route: &Route, most: usize) -> Result<Sai
     }
     let one = size_of(&answer).is_some_and(|size| answer[0] == 0 && answer.len() == PREFIX + size);
     if !one {
-        return Err(Untold(None));
+        return Err(Untold::of(route, None));
     }
     Ok(Said::Answer { headers, message: answer.freeze().slice(PREFIX..) })
 }

@@ -1,6 +1,7 @@
 //! The REST port: calls of resident models are answered here, everything else is the Python door's.
 
 use super::answer::{self, Body};
+use super::asked::Http;
 use super::behind::{Behind, Sent};
 use super::carry::{self, Count, Said, Untold};
 use super::chunks::{Chunks, Step};
@@ -178,7 +179,8 @@ impl Door {
             return self.python.keep(&mut self.client).await.map(|()| false);
         };
         let answered = {
-            let work = answered(&self.worker, body, infer);
+            let head = || whole.slice(..head.length);
+            let work = answered(&self.worker, body, infer, &head);
             tokio::select! {
                 biased;
                 answered = work => answered,
@@ -203,8 +205,8 @@ impl Door {
                 self.client.send(&told::status(code, &text, &headers, closes)).await?;
                 Ok(!closes)
             }
-            Err(Untold(tried)) => {
-                let read = tried.map_or_else(|| whole.clone(), |tried| tried::beside(&whole, &self.worker.settings.key, *tried));
+            Err(Untold(told)) => {
+                let read = tried::after_line(&whole, &self.worker.settings.key, &told);
                 Ok(self.python.exchange(&mut self.client, Sent { read, rest: 0 }).await? && !closes)
             }
         }
@@ -217,17 +219,17 @@ pub enum Answer {
     Status { code: usize, text: String, headers: HeaderMap },
 }
 
-/// The answer to a body; odd if it is Python's to give.
-pub async fn answered(worker: &Rc<Worker>, body: Bytes, infer: &Infer) -> Result<Answer, Untold> {
-    let route = carry::route(worker, &infer.model)?;
+/// The answer to a body; without one that is Python's to give. `head`: of the request.
+pub async fn answered(worker: &Rc<Worker>, body: Bytes, infer: &Infer, head: &dyn Fn() -> Bytes) -> Result<Answer, Untold> {
+    let route = carry::route(worker, &infer.model, &Http::new(worker, &infer.metadata, head))?;
     let (json, model, version) = (infer.json.unwrap_or(body.len()), route.model.clone(), infer.version.clone());
     let size = body.len();
     let (message, reply) = aside(size, move || framed(&body, json, Named { model: &model, version: &version })).await?;
     if message.len() > PREFIX + worker.settings.max_message {
-        return Err(Untold(None));
+        return Err(Untold::of(&route, None));
     }
     // Only now: nobody waits for a place that is held while its holder is read, or its answer is written.
-    let (inside, waited) = route.enter(worker, &message).await?;
+    let (inside, waited) = route.enter(worker, &message).await.map_err(|Odd| Untold::of(&route, None))?;
     let count = Count::begin(worker, &route, waited, &message);
     let outcome = async {
         let said = carry::carry(worker, &route, &infer.metadata, message).await;
@@ -236,7 +238,7 @@ pub async fn answered(worker: &Rc<Worker>, body: Bytes, infer: &Infer) -> Result
             Said::Status { code, text, headers } => Ok((code, 0, Answer::Status { code, text, headers })),
             Said::Answer { headers, message } => {
                 let size = message.len();
-                let body = aside(size, move || answer::write(&message, &reply)).await?;
+                let body = aside(size, move || answer::write(&message, &reply)).await.map_err(|Odd| Untold::of(&route, None))?;
                 Ok::<_, Untold>((0, PREFIX + size, Answer::Body(body, headers)))
             }
         }

@@ -70,6 +70,24 @@ pub fn request(bytes: &[u8]) -> Read {
     }
 }
 
+/// All headers of a request; of what is no request none.
+pub fn headers(bytes: &[u8]) -> HeaderMap {
+    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    if request.parse(bytes).is_err() {
+        return HeaderMap::new();
+    }
+    let pairs = request
+        .headers
+        .iter()
+        .filter_map(|one| Some((HeaderName::from_bytes(one.name.as_bytes()).ok()?, HeaderValue::from_bytes(one.value).ok()?)));
+    let mut out = HeaderMap::new();
+    for (name, value) in pairs {
+        out.append(name, value);
+    }
+    out
+}
+
 /// How the end of a body is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Size {
@@ -226,6 +244,14 @@ mod tests {
         let found = infer_of("/v2/models/a%2Fb%C3%A9/versions/7/infer", headers).expect("a call");
         assert_eq!((&*found.model, &*found.version, found.json), ("a/bé", "7", Some(2)));
         assert!(found.metadata.len() == 2 && found.metadata["x-mine"] == "a b" && found.metadata["authorization"] == "B");
+    }
+
+    #[test]
+    fn headers_that_do_not_travel_can_be_asked_for() {
+        let found = headers(b"POST / HTTP/1.1\r\nX-Group:  beta \r\nx-group: other\r\nx-odd: \xc3\xa9\r\n\r\n{}");
+        assert_eq!(found.get("x-group").map(HeaderValue::as_bytes), Some(b"beta".as_slice()));
+        assert_eq!(found.get("x-odd").map(HeaderValue::as_bytes), Some("é".as_bytes()));
+        assert!(headers(b"garbage\r\n\r\n").is_empty());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod announce;
 mod answer;
+mod asked;
 mod behind;
 #[cfg(feature = "binding")]
 pub mod binding;

@@ -13,13 +13,13 @@ use crate::identity::Identity;
 use crate::places::Address;
 use crate::request::put;
 use crate::socket::Socket;
-use crate::tried::{self, Tried};
+use crate::tried;
 use crate::worker::Worker;
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -81,22 +81,23 @@ async fn one(doors: Rc<Doors>, request: Request<RecvStream>, mut respond: SendRe
 
 impl Doors {
     async fn serve(&self, asked: &mut Asked, respond: &mut SendResponse<Bytes>) -> io::Result<()> {
-        let mut tried = None;
+        let mut told = HeaderMap::new();
         if let Some(infer) = asked.infer(&self.worker)
             && asked.gather(self.worker.settings.max_message).await?
         {
-            match unless_gone(respond, door::answered(&self.worker, asked.whole(), &infer)).await? {
+            let body = asked.whole();
+            let head = || asked.head().unwrap_or_default();
+            match unless_gone(respond, door::answered(&self.worker, body, &infer, &head)).await? {
                 Ok(answer) => return tell(respond, answer).await,
-                Err(Untold(found)) => tried = found,
+                Err(Untold(found)) => told = found,
             }
         }
-        self.hand_over(asked, tried, respond).await
+        self.hand_over(asked, &told, respond).await
     }
 
-    async fn hand_over(&self, asked: &mut Asked, tried: Option<Box<Tried>>, respond: &mut SendResponse<Bytes>) -> io::Result<()> {
+    async fn hand_over(&self, asked: &mut Asked, told: &HeaderMap, respond: &mut SendResponse<Bytes>) -> io::Result<()> {
         let size = asked.told();
-        let head = Bytes::from(plain::head(&asked.parts, size).ok_or(io::ErrorKind::Unsupported)?);
-        let head = tried.map_or_else(|| head.clone(), |tried| tried::beside(&head, &self.worker.settings.key, *tried));
+        let head = tried::after_line(&asked.head().ok_or(io::ErrorKind::Unsupported)?, &self.worker.settings.key, told);
         let whole = asked.body.is_end_stream();
         if let Some(door) = self.rested().filter(|_| whole) {
             match self.exchange(door, &head, size, asked, respond).await {
@@ -169,10 +170,15 @@ impl Asked {
         if self.parts.method != Method::POST {
             return None;
         }
-        match head::request(&plain::head(&self.parts, self.told())?) {
+        match head::request(&self.head()?) {
             Read::Head(head) if head.body <= worker.settings.max_message => head.infer.filter(|infer| carry::known(worker, &infer.model)),
             _ => None,
         }
+    }
+
+    /// Its head in HTTP/1.1, if that can say it.
+    fn head(&self) -> Option<Bytes> {
+        plain::head(&self.parts, self.told()).map(Bytes::from)
     }
 
     fn told(&self) -> Size {

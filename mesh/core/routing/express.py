@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from mesh.core.ids import ModelId, PodId
-from mesh.core.registry.records import AliasRecord, ModelRecord
+from mesh.core.registry.records import AliasRecord, ModelInfo, ModelRecord
 from mesh.core.routing.dataplane import Dataplane
 from mesh.core.routing.hops import Holder
+from mesh.core.routing.sharing import Sharing, sharing_of
 from mesh.core.traffic.policy import NO_POLICY
 
 MethodRule = tuple[tuple[int, ...], bool, bool, tuple[int, ...]]
@@ -63,6 +64,23 @@ def others_of(record: ModelRecord | None, me: PodId) -> tuple[Holder, ...]:
     return tuple((pod, wanted) for pod, wanted in record.copies.items() if pod != me and pod in record.ready)
 
 
-def target_of(record: AliasRecord) -> ModelId | None:
-    """The model to which all calls of an alias go whatever else happens; None while it is being switched, or versions share them."""
-    return None if record.in_transition or record.traffic != NO_POLICY else record.active
+Lead = ModelId | Sharing | None
+"""Where calls of an alias go: to a model whatever else happens, to one of several, or None: that is Python's to find out."""
+
+
+def lead_of(record: AliasRecord, info: ModelInfo | None) -> Lead:
+    """Where the lane brings calls of an alias. While it is being switched that is Python's.
+
+    Args:
+        info: of its active model; None if that is not known.
+    """
+    if record.in_transition:
+        return None
+    return record.active if record.traffic == NO_POLICY else sharing_of(record, info)
+
+
+def models_of(lead: Lead) -> frozenset[ModelId]:
+    """The models that calls may go to."""
+    if lead is None:
+        return frozenset()
+    return lead.models if isinstance(lead, Sharing) else frozenset((lead,))

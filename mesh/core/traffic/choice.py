@@ -82,6 +82,13 @@ def choose(policy: Policy, serving: Serving, asked: Asked, draw: Callable[[], fl
     return _of(policy.default or STABLE_ONLY, "default", serving, asked, draw)
 
 
+def served(model: ModelId | None, serving: Serving, rule: str) -> Chosen:
+    """What serves a call for which this model was chosen; None is a version that is not kept."""
+    if model is None or model == serving.stable:
+        return Chosen(serving.stable, rule)
+    return Chosen(model, rule) if serving.serves(model) else Chosen(serving.stable, rule, model)
+
+
 def model_of(version: Named, stable: ModelId, versions: Sequence[Version]) -> ModelId | None:
     """The model of a version; None if the service has none like that."""
     if version is Word.STABLE:
@@ -101,10 +108,7 @@ def position(service: str, value: str) -> float:
 
 
 def _of(to: Destination, rule: str, serving: Serving, asked: Asked, draw: Callable[[], float]) -> Chosen:
-    model = model_of(_shared(to, serving, asked, draw), serving.stable, serving.versions)
-    if model is None or model == serving.stable:
-        return Chosen(serving.stable, rule)
-    return Chosen(model, rule) if serving.serves(model) else Chosen(serving.stable, rule, model)
+    return served(model_of(_shared(to, serving, asked, draw), serving.stable, serving.versions), serving, rule)
 
 
 def _shared(to: Destination, serving: Serving, asked: Asked, draw: Callable[[], float]) -> Named:

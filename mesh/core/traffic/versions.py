@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from mesh.core.errors import Conflict, Malformed, MeshError, Unknown
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.registry.edits import Transaction
 from mesh.core.registry.origins import anew
-from mesh.core.registry.records import AliasRecord
+from mesh.core.registry.records import AliasRecord, ModelInfo
 from mesh.core.traffic.choice import model_of
 from mesh.core.traffic.policy import KEPT, STABLE_ONLY, Policy, Version, Word
 from mesh.core.units import Millis
@@ -40,6 +41,23 @@ def weighted(record: AliasRecord) -> frozenset[ModelId]:
             if share.weight and model is not None and model != record.active:
                 found.add(model)
     return frozenset(found)
+
+
+def format_of(info: ModelInfo) -> str:
+    """The name of a model's format, as its label or, where that names a runtime, its key has it; empty if neither has."""
+    label = info.type.partition("|")[0]
+    if label.startswith("mt:"):
+        return label.removeprefix("mt:").partition(":")[0]
+    try:
+        named = json.loads(info.key)["model_type"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return str(named.get("name", "")) if isinstance(named, dict) else str(named)
+
+
+def runtime_of(info: ModelInfo) -> str:
+    """The runtime that a model asks for by name; empty if any will do."""
+    return info.type.removeprefix("rt:") if info.type.startswith("rt:") else ""
 
 
 class Standing(NamedTuple):

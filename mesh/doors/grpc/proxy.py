@@ -87,8 +87,8 @@ class _Stream(_Method):
 def call_of_lane(method: str, context: Context) -> Call:
     """What the express lane hands over, with what it tried before. Nobody but the lane may be read so."""
     call = call_of(method, context)
-    metadata, attempt = taken_from(call.metadata)
-    return call if metadata is call.metadata else replace(call, metadata=metadata, attempt=attempt)
+    told = taken_from(call.metadata)
+    return call if told.metadata is call.metadata else replace(call, metadata=told.metadata, attempt=told.attempt, chosen=told.chosen)
 
 
 def call_of(method: str, context: Context) -> Call:

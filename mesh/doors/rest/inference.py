@@ -74,11 +74,18 @@ class Inference:
         return Response(text, headers=extra | {binary.HEADER: str(length)}, media_type="application/octet-stream")
 
     async def _call(self, request: Request, name: str, method: str, payload: bytes) -> Answer:
-        inward, attempt = believed(headers.inward(request.headers.raw), self._lane_key)
+        inward, attempt, chosen = believed(headers.inward(request.headers.raw), self._lane_key)
         granted = headers.timeout(request.headers.get("grpc-timeout"))
         deadline = None if granted is None else asyncio.get_running_loop().time() + granted
         call = Call(
-            f"{SERVICE}/{method}", inward, Target(either=name), deadline, balanced(inward), attempt=attempt, headers=request.headers.raw
+            f"{SERVICE}/{method}",
+            inward,
+            Target(either=name),
+            deadline,
+            balanced(inward),
+            attempt=attempt,
+            chosen=chosen,
+            headers=request.headers.raw,
         )
         return await while_connected(request.receive, self._serving.unary(call, payload))
 

@@ -6,11 +6,16 @@ from mesh.core.events import LastCallEnded, ModelDeleted
 from mesh.core.ids import ModelId, PodId
 from mesh.core.registry.records import AliasRecord, ModelRecord
 from mesh.core.routing.dataplane import Dataplane, Rule
-from mesh.core.routing.express import methods_of, others_of, target_of
+from mesh.core.routing.express import lead_of, methods_of, models_of, others_of
+from mesh.core.routing.sharing import Sharing
+from mesh.core.traffic.policy import Policy, Version, canary
 from mesh.core.units import Millis
 from tests.unit.core.stage import HERE, INFO, Stage, Straight, copy_id
 
 V2 = "inference.GRPCInferenceService"
+A, B = ModelId("a"), ModelId("b")
+VERSIONS = (Version(1, A), Version(2, B))
+CANARY = Policy(default=canary(10))
 
 
 def holding(*models: str) -> Stage:
@@ -65,8 +70,18 @@ class TestTable:
         assert others_of(ModelRecord(INFO), HERE) == others_of(None, HERE) == ()
 
     def test_an_alias_leads_to_its_model_unless_it_is_being_switched(self) -> None:
-        assert target_of(AliasRecord(ModelId("a"), ModelId("a"))) == "a"
-        assert target_of(AliasRecord(ModelId("a"), ModelId("b"))) is None
+        assert lead_of(AliasRecord(A, A), None) == A
+        assert lead_of(AliasRecord(A, ModelId("b")), None) is None
+
+    def test_one_that_shares_calls_leads_to_several_models_unless_it_is_being_switched(self) -> None:
+        record = AliasRecord(A, A, versions=VERSIONS, policy=CANARY)
+        lead = lead_of(record, INFO)
+        assert isinstance(lead, Sharing)
+        assert models_of(lead) == {A, B}
+        assert lead_of(record.with_(target=B), INFO) is None
+
+    def test_the_models_of_an_alias_are_those_that_get_calls(self) -> None:
+        assert (models_of(None), models_of(A)) == (frozenset(), {A})
 
 
 class TestMethods:

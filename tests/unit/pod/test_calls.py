@@ -11,6 +11,7 @@ from grpc import aio
 from mesh.core.errors import Code, DeadlineExceeded, LoadFailed, Overloaded, RuntimeUnavailable, Unknown
 from mesh.core.events import ModelDeleted, RuntimeLost, RuntimeReturned
 from mesh.core.ids import CopyId, ModelId, PodId
+from mesh.core.routing.hops import Hop, Kind
 from mesh.core.units import Millis
 from mesh.pod.attempted import Attempted
 from mesh.wire.attempts import holder_of, name_of
@@ -151,7 +152,7 @@ async def test_what_no_load_brings_is_not_found_and_the_next_who_asks_for_it_has
 def tried(served: Served, code: Code, text: str) -> Attempt:
     """What another plane was told by the copy that serves now."""
     (copy,) = served.bench.pod.cache.current.values()
-    return Attempt(name_of(copy.id), RuntimeStatus(code, text, (), (("x", "y"),)))
+    return Attempt(name_of(copy.id), copy.id.model, RuntimeStatus(code, text, (), (("x", "y"),)))
 
 
 async def test_what_a_copy_answered_before_is_not_asked_again(served: Served, server: InferenceServer) -> None:
@@ -184,18 +185,23 @@ async def test_a_model_that_was_not_found_before_is_loaded_again_and_called_once
 
 async def test_what_another_copy_answered_before_says_nothing_of_this_one(served: Served, server: InferenceServer) -> None:
     await warm(served)
-    gone = Attempt(name_of(CopyId(ModelId("m"), 99)), RuntimeStatus(Code.UNAVAILABLE, "out of order"))
+    gone = Attempt(name_of(CopyId(ModelId("m"), 99)), ModelId("m"), RuntimeStatus(Code.UNAVAILABLE, "out of order"))
     assert (await served.say(b"hello", attempt=gone)).payload == b"hello"
     assert server.begun == 2
 
 
 def test_what_another_pod_answered_before_is_taken_when_that_one_would_be_called() -> None:
-    pod, status = PodId("other"), RuntimeStatus(Code.UNAVAILABLE, "gone")
-    attempted = Attempted(Attempt(holder_of((pod, Millis(1))), status, pod))
-    assert attempted.by(PodId("third")) is None
-    attempted.instead(CopyId(ModelId("m"), 1))
-    assert attempted.by(pod) is status
-    assert attempted.by(pod) is None, "it was one attempt"
+    pod, model, status = PodId("other"), ModelId("m"), RuntimeStatus(Code.UNAVAILABLE, "gone")
+    attempted = Attempted(Attempt(holder_of(model, (pod, Millis(1))), model, status, pod))
+
+    def hop(dest: PodId, model: ModelId) -> Hop:
+        return Hop(Kind.HIT, model, PodId("me"), dest)
+
+    assert attempted.by(hop(PodId("third"), model)) is None
+    assert attempted.by(hop(pod, ModelId("another version"))) is None
+    attempted.instead(CopyId(model, 1))
+    assert attempted.by(hop(pod, model)) is status
+    assert attempted.by(hop(pod, model)) is None, "it was one attempt"
 
 
 async def test_a_load_that_fails_ends_the_call_with_its_text(served: Served) -> None:

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.core.ids import AliasId, ModelId
-from mesh.core.registry.records import AliasRecord
-from mesh.core.routing.express import target_of
+from mesh.core.registry.records import AliasRecord, ModelInfo, ModelRecord
+from mesh.core.routing.express import Lead, lead_of, models_of
+from mesh.core.routing.sharing import Sharing
+from mesh.core.traffic.policy import Comparison, Match, Policy, Rule, Text, Version, canary
 from mesh.pod.lane_aliases import Aliases, Told
 
 A, B, C = map(ModelId, "abc")
@@ -23,18 +25,31 @@ def record(target: str, active: str = "") -> AliasRecord:
     return AliasRecord(ModelId(target), ModelId(active or target), "")
 
 
+def sharing(active: str, other: str, percent: int = 50, policy: Policy | None = None) -> AliasRecord:
+    """With two versions, of which the other gets a share."""
+    versions = Version(1, ModelId(active)), Version(2, ModelId(other))
+    return record(active).with_(versions=versions, policy=policy or Policy(default=canary(percent)))
+
+
+def by_format(active: str, other: str) -> AliasRecord:
+    """The other version gets all calls if the stable one is of a format."""
+    return sharing(active, other, policy=Policy((Rule("", (Match(format="sklearn"),), canary(100)),)))
+
+
 class Pod:
     """Records, what is resident, and the lane's table as it was told."""
 
     def __init__(self) -> None:
         self.records: dict[AliasId, AliasRecord] = {}
         self.resident: set[ModelId] = set()
-        self.table: dict[AliasId, ModelId | None] = {}
-        registry: Any = SimpleNamespace(aliases=self.records)
+        self.table: dict[AliasId, Lead] = {}
+        self.models = {model: ModelRecord(ModelInfo("mt:sklearn")) for model in (A, B, C)}
+        registry: Any = SimpleNamespace(aliases=self.records, models=self.models)
         self.aliases = Aliases(registry, self.resident, self.told)
 
     def told(self, told: Told) -> None:
         self.table.update(told.aliases)
+        self.table.update(told.shared)
         for alias in told.no_aliases:
             del self.table[alias]
 
@@ -59,17 +74,21 @@ class Pod:
         for name in names:
             self.aliases.used(AliasId(name))
 
-    def straight(self, name: str) -> ModelId | None:
-        """Where the lane brings a call that names either (`lane/src/table.rs: find`); None: to Python."""
+    def straight(self, name: str) -> Lead:
+        """Where the lane brings calls that name either (`lane/src/table.rs: find`); None: to Python."""
         alias = AliasId(name)
-        found = self.table[alias] if alias in self.table else ModelId(name)
-        return found if found in self.resident else None
+        return self._resident(self.table[alias] if alias in self.table else ModelId(name))
 
-    def meant(self, name: str) -> ModelId | None:
-        """What the name means, where that is resident."""
+    def meant(self, name: str) -> Lead:
+        """What the name means, where something of that is resident."""
         known = self.records.get(AliasId(name))
-        found = ModelId(name) if known is None else target_of(known)
-        return found if found in self.resident else None
+        if known is None:
+            return self._resident(ModelId(name))
+        stable = self.models.get(known.active)
+        return self._resident(lead_of(known, stable.info if stable else None))
+
+    def _resident(self, lead: Lead) -> Lead:
+        return lead if models_of(lead) & self.resident else None
 
 
 @pytest.fixture
@@ -124,11 +143,75 @@ def test_an_alias_with_the_name_of_a_model_is_told_with_it(pod: Pod) -> None:
     assert pod.table == {}
 
 
+def shares(lead: Lead) -> dict[str, int]:
+    """Of calls that no rule takes."""
+    assert isinstance(lead, Sharing)
+    return dict(lead.rest.shares)
+
+
+def test_an_alias_that_shares_calls_is_told_as_long_as_one_of_its_models_is_here(pod: Pod) -> None:
+    pod.set("x", sharing("a", "b", 30))
+    pod.come("b")
+    pod.call("x")
+    assert shares(pod.straight("x")) == {"a": 70, "b": 30}
+    pod.come("a")
+    pod.go("b")
+    assert shares(pod.straight("x")) == {"a": 70, "b": 30}
+    pod.go("a")
+    assert pod.table == {}
+
+
+def test_other_shares_are_told_at_once(pod: Pod) -> None:
+    pod.set("x", record("a"))
+    pod.come("a", "b")
+    pod.call("x")
+    pod.set("x", sharing("a", "b", 30))
+    assert shares(pod.straight("x")) == {"a": 70, "b": 30}
+    pod.set("x", sharing("a", "b", 60))
+    assert shares(pod.straight("x")) == {"a": 40, "b": 60}
+    pod.set("x", sharing("b", "c", 60))
+    assert shares(pod.straight("x")) == {"b": 40, "c": 60}
+    pod.set("x", record("b"))
+    assert pod.straight("x") == B
+    pod.go("b")
+    assert pod.table == {}
+
+
+def test_one_whose_rules_need_more_than_headers_is_pythons(pod: Pod) -> None:
+    body = Policy((Rule("", (Match(parameters=(Text("tier", Comparison.EXACT, "gold"),)),), canary(100)),))
+    pod.set("x", sharing("a", "b"))
+    pod.come("a", "b")
+    pod.call("x")
+    pod.set("x", sharing("a", "b", policy=body))
+    assert pod.straight("x") is None
+    pod.call("x")
+    assert pod.straight("x") is None
+    pod.set("x", sharing("a", "b"))
+    assert pod.straight("x") is not None
+
+
+def test_one_of_whose_model_nothing_is_known_is_told_once_something_is(pod: Pod) -> None:
+    known = pod.models.pop(A)
+    pod.set("b", by_format("a", "c"))
+    pod.set("x", by_format("a", "c"))
+    pod.come("b", "c")
+    pod.call("x", "b")
+    assert (pod.straight("x"), pod.straight("b")) == (None, None)
+    pod.models[A] = known
+    pod.call("x", "b")
+    assert shares(pod.straight("x")) == shares(pod.straight("b")) == {"c": 100, "a": 0}
+
+
+RECORDS = st.one_of(
+    st.builds(record, st.sampled_from("abc"), st.sampled_from("abc")),
+    st.builds(sharing, st.sampled_from("abc"), st.sampled_from("abc"), st.sampled_from([0, 10, 100])),
+    st.builds(by_format, st.sampled_from("abc"), st.sampled_from("abc")),
+)
 CHANGES = st.one_of(
     st.tuples(st.just("come"), st.sampled_from("abc")),
     st.tuples(st.just("go"), st.sampled_from("abc")),
     st.tuples(st.just("call"), st.sampled_from(NAMES)),
-    st.tuples(st.just("set"), st.sampled_from(NAMES), st.none() | st.builds(record, st.sampled_from("abc"), st.sampled_from("abc"))),
+    st.tuples(st.just("set"), st.sampled_from(NAMES), st.none() | RECORDS),
 )
 
 
@@ -139,6 +222,6 @@ def test_the_lane_never_takes_a_name_for_another_model(changes: list[tuple[Any, 
         getattr(pod, what)(*arguments)
         for name in NAMES:
             assert pod.straight(name) in (None, pod.meant(name)), name
-        assert all(target is None or target in pod.resident or ModelId(alias) in pod.resident for alias, target in pod.table.items())
+        assert all(lead is None or models_of(lead) & pod.resident or ModelId(alias) in pod.resident for alias, lead in pod.table.items())
         pod.call(*NAMES)
         assert {name: pod.straight(name) for name in NAMES} == {name: pod.meant(name) for name in NAMES}
