@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ import pytest
 from grpc import StatusCode
 from prometheus_client.parser import text_string_to_metric_families
 
+from mesh.protocols import model_mesh_pb2 as mm
 from mesh.wire.call import REQUEST_ID
 from tests.integration.etcd.server import Etcd
 from tests.lane.test_calls import seen
@@ -292,6 +294,39 @@ def test_the_ports_that_pods_share_are_their_lanes(three: Cluster, common: tuple
     assert infer(f"http://127.0.0.1:{common[1]}", model).status_code == 200
     more = sum(sum(ways(pod).values()) for pod in three.pods) - before
     assert more == 11 + ways(three[1])["hop"] - hops
+
+
+# Versions of a service
+
+
+def test_calls_that_versions_share_go_straight_to_the_pods_that_have_them(three: Cluster, model: str) -> None:
+    client, named = three[0].client, (("mm-vmodel-id", model),)
+    versions = {f"{model}-{number}": number for number in (1, 2)}
+
+    def said(text: str = "x") -> str:
+        return client.predictor.predict(example.PredictRequest(text=text), metadata=named, timeout=30).results[0].category
+
+    def shared() -> bool:
+        before = ways(three[0])["there"]
+        return {said() for _ in range(20)} == {answer(version, "x") for version in versions} and ways(three[0])["there"] == before + 20
+
+    for version, number in versions.items():
+        sharing = (("mesh-traffic", json.dumps({"keep": 2} | ({"canary": 50} if number == 2 else {}))),)
+        info = mm.ModelInfo(type=f"on-{number}")
+        request = mm.SetVModelRequest(vModelId=model, targetModelId=version, modelInfo=info, loadNow=True, sync=number == 1)
+        client.mesh.setVModel(request, metadata=sharing, timeout=30)
+    until(shared, "calls go to both, past Python")
+
+    def asked() -> list[int]:
+        return [len(three[number].runtime.seen("predict", version)) for version, number in versions.items()]
+
+    before, calls = asked(), 20
+    for _ in range(calls):
+        with pytest.raises(grpc.RpcError, match="RESOURCE_EXHAUSTED"):
+            said("test:error:code=RESOURCE_EXHAUSTED:message=busy")
+    more = [now - then for now, then in zip(asked(), before, strict=True)]
+    assert all(more)
+    assert sum(more) == calls, "what one answered is judged, and nobody is asked again"
 
 
 # Pods that leave, pods that are lost

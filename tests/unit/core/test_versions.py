@@ -11,7 +11,7 @@ from mesh.core.ids import AliasId, ModelId, PodId
 from mesh.core.registry.aliases import CorrectReferences, DeleteAlias, EndTransition, SetAlias
 from mesh.core.registry.records import AliasRecord, Bounds, ModelInfo, ModelRecord, alias_from_json, alias_to_json
 from mesh.core.registry.references import GRACE, References
-from mesh.core.routing.express import target_of
+from mesh.core.routing.express import lead_of, models_of
 from mesh.core.routing.names import Aliases, Models, resolve_name, versioned
 from mesh.core.scaling.bounds import BoundsOfModels
 from mesh.core.traffic.policy import NO_POLICY, Policy, Version, canary
@@ -113,7 +113,7 @@ def test_a_canary_shares_calls_and_the_stable_version_stays() -> None:
     assert record.traffic == Policy(default=canary(5))
     assert weighted(record) == {M2}
     assert service.refs() == {M1: 1, M2: 1}
-    assert target_of(record) is None, "the lane leaves such calls to Python"
+    assert models_of(lead_of(record, None)) == {M1, M2}, "the lane shares such calls"
 
 
 def test_a_canarys_share_can_be_changed_and_taken_away() -> None:
@@ -218,7 +218,7 @@ def test_a_policy_is_written_with_the_service_and_taken_back() -> None:
     service.policy({"default": {"to": [{"version": 1}]}})
     assert service.record is before
     service.policy({})
-    assert (service.record.policy, target_of(service.record)) == (NO_POLICY, M2)
+    assert (service.record.policy, lead_of(service.record, None)) == (NO_POLICY, M2)
 
 
 def told(service: Service) -> list[tuple[int, int, bool, bool]]:
