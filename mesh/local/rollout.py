@@ -113,7 +113,9 @@ def _of(runtime: str, pods: Sequence[Seen], wanted: Wanted) -> Step | None:
     if len(pods) < wanted.share.least:
         return Add(wanted.kit)
     if len(pods) > wanted.share.most:
-        return Remove(pods[-1].name, f"{wanted.share.most} pods of {runtime} are wanted")
+        # One that does not take calls first, else the latest.
+        surplus = min(reversed(pods), key=lambda one: one.ready)
+        return Remove(surplus.name, f"{wanted.share.most} pods of {runtime} are wanted")
     return None
 
 

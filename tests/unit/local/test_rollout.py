@@ -139,6 +139,12 @@ def test_a_single_pod_starts_again_for_its_own_runtime_and_gives_way_to_several_
     assert next_step([pod], later, alone=True) is None, "it goes on as it is"
 
 
+def test_of_too_many_pods_the_latest_ends_and_before_it_one_that_takes_no_calls() -> None:
+    three = [seen("pod-0", "a"), seen("pod-1", "a", ready=False), seen("pod-2", "a")]
+    assert next_step(three, {"a": wanted("a")}, alone=False) == Remove("pod-1", "1 pods of a are wanted")
+    assert next_step([three[0], three[2]], {"a": wanted("a")}, alone=False) == Remove("pod-2", "1 pods of a are wanted")
+
+
 def test_a_number_that_follows_what_pods_want_is_left_to_that_between_its_bounds() -> None:
     two = [seen("pod-0", "a"), seen("pod-1", "a")]
     assert next_step(two, {"a": wanted("a", 1, 3)}, alone=False) is None
