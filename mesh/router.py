@@ -260,7 +260,7 @@ class Router:
         if self._settings.lane != "auto":
             return None
         if reason := why_off(self._settings, pod):
-            log.warning("MESH_LANE is auto, but the express lane is off: %s", reason)
+            log.info("the express lane is off, so every call goes through Python: %s", reason)
             return None
         lane = LaneDoor(self._settings, pod)
         self._started.callback(lane.remove)

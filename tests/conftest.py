@@ -1,5 +1,6 @@
 """For all tests: stubs of the test services exist before anything that imports them is collected; no example is late on a slow machine."""
 
+import os
 from collections.abc import Generator
 from typing import Any
 
@@ -8,6 +9,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.support import stubs
 
+# Whether the express lane is built here makes no difference: a story has it if it asks for it, or all have it by this variable.
+os.environ.setdefault("MESH_LANE", "off")
 stubs.ensure()
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("any machine")
