@@ -92,6 +92,32 @@ def test_an_alias_becomes_its_model(pod: Pod, model: str) -> None:
     assert found.results[0].category == answer(model, "x")
 
 
+def test_the_calls_of_an_alias_are_shared_among_models(pod: Pod, model: str) -> None:
+    for number in (1, 2):
+        pod.resident(f"{model}-{number}")
+    rule = ([([("x-old", "present", "true")], None)], ([(f"{model}-1", 100)], ""))
+    pod.published(shared=[(model, ([rule], ([(f"{model}-2", 100)], "")))])
+    call = example.PredictRequest(text="x")
+    for number, more in ((1, (("x-old", ""),)), (2, ())):
+        found = pod.client.predictor.predict(call, metadata=(("mm-vmodel-id", model), *more), timeout=30)
+        assert found.results[0].category == answer(f"{model}-{number}", "x")
+
+
+@pytest.mark.parametrize(
+    ("match", "shares", "said"),
+    [
+        (("x", "regex", "y"), [("m", 100)], 'not by "regex"'),
+        (("no name", "exact", "y"), [("m", 100)], "no name of a header"),
+        (("x", "exact", "y"), [], "no model"),
+    ],
+)
+def test_what_cannot_be_shared_so_is_refused(pod: Pod, match: tuple[str, str, str], shares: list[tuple[str, int]], said: str) -> None:
+    before = pod.lane.publish()
+    with pytest.raises(ValueError, match=said):
+        pod.lane.publish(shared=[("of-m", ([([([match], None)], (shares, ""))], ([("m", 100)], "")))])
+    assert pod.lane.publish() == before + 1
+
+
 def test_the_id_in_the_request_becomes_the_models(pod: Pod, model: str) -> None:
     pod.resident(f"{model}-with-an-id-of-its-own")
     pod.published(aliases=[(model, f"{model}-with-an-id-of-its-own")])

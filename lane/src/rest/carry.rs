@@ -106,17 +106,17 @@ fn way(worker: &Worker, name: &str, found: Found, inject: bool) -> Result<Route,
 }
 
 impl Route {
-    /// Enters the copy, in its turn, and says how long that took; odd if Python is to see to that.
-    pub async fn enter(&self, worker: &Rc<Worker>, message: &Bytes) -> Result<(Inside, Duration), Odd> {
+    /// Enters the copy, in its turn, and says how long that took, unless Python is to see to that.
+    pub async fn enter(&self, worker: &Rc<Worker>, message: &Bytes) -> Result<(Inside, Duration), Untold> {
         match self.copy.enter() {
             Entry::Entered(inside) => Ok((inside, Duration::ZERO)),
-            Entry::Closed => Err(Odd),
+            Entry::Closed => Err(Untold::of(self, None)),
             Entry::Full => {
                 // Who leaves the line is counted as a call of the copy, too.
                 let count = Count::begin(worker, self, Duration::ZERO, message);
                 let (began, inside) = (Instant::now(), self.copy.wait().await);
                 count.end(None);
-                Ok((inside.ok_or(Odd)?, began.elapsed()))
+                Ok((inside.ok_or_else(|| Untold::of(self, None))?, began.elapsed()))
             }
         }
     }

@@ -229,7 +229,7 @@ pub async fn answered(worker: &Rc<Worker>, body: Bytes, infer: &Infer, head: &dy
         return Err(Untold::of(&route, None));
     }
     // Only now: nobody waits for a place that is held while its holder is read, or its answer is written.
-    let (inside, waited) = route.enter(worker, &message).await.map_err(|Odd| Untold::of(&route, None))?;
+    let (inside, waited) = route.enter(worker, &message).await?;
     let count = Count::begin(worker, &route, waited, &message);
     let outcome = async {
         let said = carry::carry(worker, &route, &infer.metadata, message).await;

@@ -80,6 +80,21 @@ def test_what_is_said_of_the_model_is_answered_once_for_all_calls() -> None:
     assert conditions(by_runtime, ModelInfo("rt:triton")) == [(Fitting((Header("a", "exact", "1"),), None),)]
 
 
+@pytest.mark.parametrize(
+    ("info", "format"),
+    [
+        (ModelInfo("mt:onnx:2|rt:triton"), "onnx"),
+        (ModelInfo("rt:triton", key='{"model_type": {"name": "onnx"}}'), "onnx"),
+        (ModelInfo("rt:triton", key='{"model_type": "onnx"}'), "onnx"),
+        (ModelInfo("rt:triton", key='{"model_type": {}}'), ""),
+        (ModelInfo("rt:triton", key="[]"), ""),
+        (ModelInfo("rt:triton", key="no JSON"), ""),
+    ],
+)
+def test_a_models_format_is_named_by_its_label_or_else_its_key(info: ModelInfo, format: str) -> None:
+    assert format_of(info) == format
+
+
 def test_as_long_as_nothing_is_known_of_the_model_it_is_pythons() -> None:
     assert sharing_of(service(rule(format="sklearn")), None) is None
     assert sharing_of(service(rule(headers={"a": "1"})), None) is not None
