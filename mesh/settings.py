@@ -60,7 +60,9 @@ class Settings(BaseSettings):
         meaning="a further REST port, which several routers of one machine listen on together; unset means none",
     )
     peer_port: Port = _env("MESH_PEER_PORT", default=8080, meaning="calls between pods")
-    lane: Literal["auto", "off"] = _env("MESH_LANE", default="auto", meaning="auto: the express lane takes calls if it is built and can; off: it does not")
+    lane: Literal["auto", "off"] = _env(
+        "MESH_LANE", default="auto", meaning="auto: the express lane takes calls if it is built and can; off: it does not"
+    )
     probe_port: Port | None = _env("MM_PROBE_PORT", default=8089, meaning="HTTP /ready and /live; NONE switches it off")
     prestop_port: Port = _env("MM_PRESTOP_WAIT_PORT", default=8090, meaning="HTTP /prestop, for the hooks of runtime containers")
     max_message: Annotated[int, Field(ge=1)] = _env(

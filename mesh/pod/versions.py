@@ -12,7 +12,7 @@ from mesh.core.registry.aliases import SetAlias
 from mesh.core.registry.records import AliasRecord
 from mesh.core.traffic.policy import WHOLE
 from mesh.core.traffic.reading import Reader, policy_to_json
-from mesh.core.traffic.versions import SetPolicy, Standing, standing, version_named, versions_of
+from mesh.core.traffic.versions import SetPolicy, Standing, numbers, standing, version_named
 from mesh.core.units import Millis
 from mesh.pod.conductor import Conductor
 from mesh.pod.management import Management
@@ -67,8 +67,7 @@ class Versions:
         record = await self._record(service)
         model = version_named(record, version)
         if model is None:
-            kept = ", ".join(str(one.number) for one in versions_of(record))
-            raise Unknown(f"service {service} keeps no version {version}; it keeps {kept}")
+            raise Unknown(f"service {service} keeps no version {version}; it keeps {numbers(record)}")
         if percent < WHOLE and model == record.active:
             raise Conflict(
                 f"version {version} of service {service} is the stable one, which has what others leave; give another version a share"

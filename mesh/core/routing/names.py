@@ -8,7 +8,7 @@ from mesh.core.errors import Failed, Unknown
 from mesh.core.ids import AliasId, ModelId
 from mesh.core.registry.edits import MODEL_NOT_FOUND
 from mesh.core.registry.records import AliasRecord, ModelRecord
-from mesh.core.traffic.versions import version_named, versions_of
+from mesh.core.traffic.versions import numbers, version_named
 
 ALIAS_NOT_FOUND = "vmodel not found"
 """Pinned text (reference 1.9)."""
@@ -63,8 +63,7 @@ def resolve_name(name: str, aliases: Aliases, models: Models) -> ModelId:
 def _version(alias: AliasId, record: AliasRecord, number: int, models: Models) -> ModelId:
     model = version_named(record, number)
     if model is None:
-        kept = ", ".join(str(one.number) for one in versions_of(record))
-        raise Unknown(f"{MODEL_NOT_FOUND}: {alias} keeps no version {number}; it keeps {kept}")
+        raise Unknown(f"{MODEL_NOT_FOUND}: {alias} keeps no version {number}; it keeps {numbers(record)}")
     if model not in models:
         raise Failed(f"Model {model} of version {number} of vmodel {alias} not found")
     return model

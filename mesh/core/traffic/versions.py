@@ -22,6 +22,11 @@ def versions_of(record: AliasRecord) -> tuple[Version, ...]:
     return record.versions or (Version(1, record.active),)
 
 
+def numbers(record: AliasRecord) -> str:
+    """Of all versions, for people."""
+    return ", ".join(map(str, sorted(one.number for one in versions_of(record))))
+
+
 def version_named(record: AliasRecord, number: int) -> ModelId | None:
     """The model of a version; None if it is not kept."""
     return model_of(number, record.active, versions_of(record))
@@ -141,8 +146,7 @@ class SetPolicy:
         there = versions_of(record)
         for place, version in self.policy.versions():
             if not isinstance(version, Word) and model_of(version, record.active, there) is None:
-                numbers = ", ".join(str(one.number) for one in there)
-                return Malformed(f"{place}: service {self.alias} keeps no version {version}; it keeps {numbers}")
+                return Malformed(f"{place}: service {self.alias} keeps no version {version}; it keeps {numbers(record)}")
         wanted = anew(
             record.with_(policy=self.policy, unknown={name: value for name, value in record.unknown.items() if name != "traffic"})
         )
