@@ -13,7 +13,21 @@ from benchmarks import lane_proxies
 from benchmarks.lane_proxies import Tls
 from benchmarks.lane_routers import a_router
 from benchmarks.lane_served import ALIAS, FEATURES, MODEL
-from benchmarks.lane_ways import OTHER_CORES, PROXY_CORE, STREAM, UNARY, Load, Way, children, ends_well, framed, pinned, running
+from benchmarks.lane_ways import (
+    OTHER_CORES,
+    PROXY_CORE,
+    STREAM,
+    UNARY,
+    Load,
+    Process,
+    Way,
+    asked,
+    children,
+    ends_well,
+    framed,
+    pinned,
+    running,
+)
 from mesh.protocols import inference_pb2 as v2
 from tests.lane import built
 from tests.support.certificates import Authority
@@ -106,7 +120,8 @@ def start(stack: ExitStack, folder: Path, case: Case, upstream: int, load: Load)
         for number, port in enumerate(ports):
             after = [*ports, upstream][number + 1]
             commands.append(make(program, folder, port, after, tls if number == 0 else None))
-        ways[name] = Way(front, _started(stack, folder, name, commands), native=True, scheme="https" if tls else "http")
+        pids = [process.pid for process, _ in _started(stack, folder, name, commands)]
+        ways[name] = Way(front, pids, native=True, scheme="https" if tls else "http")
     for way in ways.values():
         until(partial(ends_well, way, load), f"grpc-status 0 on port {way.port}")
         # nghttpx and nginx work in processes of their own.
@@ -126,12 +141,15 @@ def _lanes(stack: ExitStack, folder: Path, case: Case, upstream: int, tls: Tls |
         command = [sys.executable, "-P", "-m", "benchmarks.lane_served", str(port), str([*ports, upstream][number + 1])]
         command += ["--without", without] if without else []
         commands.append(command + (["--tls", str(tls.key), str(tls.chain)] if tls and number == 0 else []))
-    return Way(ports[0], _started(stack, folder, f"lane-{without}", commands), scheme="https" if tls else "http")
+    started = _started(stack, folder, f"lane-{without}", commands)
+    carried = [partial(asked, process, log) for process, log in started]
+    return Way(ports[0], [process.pid for process, _ in started], carried=carried, scheme="https" if tls else "http")
 
 
-def _started(stack: ExitStack, folder: Path, name: str, commands: Sequence[list[str]]) -> list[int]:
+def _started(stack: ExitStack, folder: Path, name: str, commands: Sequence[list[str]]) -> list[tuple[Process, Path]]:
+    """The processes, and where each writes."""
     logs = [folder / f"{name}-{number}.log" for number in range(len(commands))]
-    return [stack.enter_context(running(log, *pinned(PROXY_CORE, *command))).pid for log, command in zip(logs, commands, strict=True)]
+    return [(stack.enter_context(running(log, *pinned(PROXY_CORE, *command))), log) for log, command in zip(logs, commands, strict=True)]
 
 
 def shown(folder: Path) -> Tls:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.load import cpu, middle
+from tests.support.waiting import until
 
 SERVICE = "inference.GRPCInferenceService"
 UNARY, STREAM = f"{SERVICE}/ModelInfer", f"{SERVICE}/ModelStreamInfer"
+Process = subprocess.Popen[bytes]
 CORES = sorted(os.sched_getaffinity(0))
 PROXY_CORE, OTHER_CORES = CORES[-1:], CORES[:-1] or CORES
 
@@ -28,6 +31,7 @@ class Way:
         answer: bytes of an answer, where they are not those of the upstream.
         native: whether it is somebody else's proxy.
         slow: whether it is too slow for the rate that others are called at.
+        carried: answers how many calls each lane on it brought to its copy since it was asked last; the others it handed over.
         rates: calls a second, of each round.
         cpu: seconds of a call, of each round.
         paced, late: the median and the 99th percentile of a call at a fixed rate, in seconds, of each round.
@@ -39,6 +43,7 @@ class Way:
     answer: int | None = None
     native: bool = False
     slow: bool = False
+    carried: Sequence[Callable[[], int]] = ()
     path: str = ""
     scheme: str = "http"
     rates: list[float] = field(default_factory=list)
@@ -70,7 +75,7 @@ def pinned(cores: list[int], *command: str) -> list[str]:
 
 
 @contextmanager
-def running(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(log: Path, *command: str) -> Iterator[Process]:
     with log.open("wb") as file, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT) as process:
         try:
             yield process
@@ -118,10 +123,35 @@ def called(way: Way, load: Load, *more: str) -> float:
 
 
 def measured(way: Way, load: Load) -> None:
-    """One run, as fast as it goes."""
+    """One run, as fast as it goes.
+
+    Raises:
+        RuntimeError: not every answer was right, or a lane did not carry every call itself.
+    """
+    for carried in way.carried:
+        carried()
     before = way.used
     way.rates.append(called(way, load))
     way.cpu.append((way.used - before) / load.calls)
+    for carried in way.carried:
+        if (found := carried()) != load.calls:
+            raise RuntimeError(f"a lane brought {found} of {load.calls} calls to its copy, and handed the others over")
+
+
+def asked(process: Process, log: Path) -> int:
+    """How many calls `benchmarks.lane_served` brought to its copy since it was asked last."""
+    assert process.stdin is not None
+    before = log.stat().st_size
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    told: list[bytes] = []
+
+    def said() -> bool:
+        told[:] = log.read_bytes()[before:].splitlines(keepends=True)
+        return bool(told) and told[-1].endswith(b"\n")
+
+    until(said, "the lane says what it carried")
+    return int(json.loads(told[-1])["carried"])
 
 
 def paced(way: Way, load: Load, rate: float) -> None:
