@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,7 +17,19 @@ def _own_folder(path: Path) -> Path:
     return path
 
 
+def _target(text: str) -> str:
+    """A gRPC target."""
+    kind, _, rest = text.partition(":")
+    if kind == "port" and rest.isascii() and rest.isdigit() and 0 < int(rest) < 65536:
+        return f"127.0.0.1:{rest}"
+    if kind == "unix" and rest.startswith("/"):
+        return text
+    raise ValueError("must be port:N or unix:/PATH")
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]
+Target = Annotated[str, AfterValidator(_target)]
+"""`port:N` of this machine or `unix:/PATH`, read into what gRPC calls it."""
 OwnFolder = Annotated[Path, AfterValidator(_own_folder)]
 
 
@@ -29,10 +41,27 @@ class SettingsError(Exception):
     """The environment does not make sense; the message names each variable."""
 
 
-class Settings(BaseModel):
-    """Settings of one adapter process. Sizes are bytes, times milliseconds."""
+class FromEnvironment(BaseModel):
+    """Settings that variables hold; each field names its own."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Read `environment`, the process's own unless given.
+
+        Raises:
+            SettingsError: a variable cannot be read or is out of bounds. One set to "" counts as set.
+        """
+        try:
+            return cls.model_validate(dict(os.environ if environment is None else environment))
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" if e["loc"] else e["msg"] for e in error.errors()]
+            raise SettingsError("; ".join(lines)) from None
+
+
+class Settings(FromEnvironment):
+    """Settings of one adapter process. Sizes are bytes, times milliseconds."""
 
     port: Port = _env("ADAPTER_PORT", 8085, "port of the SPI on 127.0.0.1; 0 lets the system choose")
     socket: str = _env("ADAPTER_SOCKET", "", "path of a Unix socket to serve the SPI on instead of the port")
@@ -62,17 +91,13 @@ class Settings(BaseModel):
         return self.memory_request - self.memory_buffer
 
     @classmethod
-    def load(cls, environment: Mapping[str, str] | None = None) -> Settings:
+    def load(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Read `environment`, the process's own unless given.
 
         Raises:
-            SettingsError: a variable cannot be read or is out of bounds. One set to "" counts as set.
+            SettingsError: a variable cannot be read or is out of bounds, or the memory request is not set.
         """
-        try:
-            settings = cls.model_validate(dict(os.environ if environment is None else environment))
-        except ValidationError as error:
-            lines = [f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors()]
-            raise SettingsError("; ".join(lines)) from None
+        settings = super().load(environment)
         if settings.memory_request < 0:
             raise SettingsError("CONTAINER_MEM_REQ_BYTES is not set: give the memory request of the model server's container")
         return settings

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from runtime_adapters.settings import SettingsError
+from runtime_adapters.settings import FromEnvironment, Target
 
 DEFAULTS: Mapping[str, str] = {"RUNTIME_PORT": "8888"}
 """The REST port on which the ServingRuntime of ModelMesh starts the server."""
@@ -32,10 +31,10 @@ def duration(text: Any) -> float:
 Duration = Annotated[float, BeforeValidator(duration)]
 
 
-class OpenVinoSettings(BaseModel):
+class OpenVinoSettings(FromEnvironment):
     """Read from the environment; names and defaults are those of ModelMesh's adapter. Times in seconds."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", validate_default=True)
+    model_config = ConfigDict(validate_default=True)
 
     config_file: Path | None = Field(None, validation_alias="MODEL_CONFIG_FILE")
     """The server's `--config_path`; None: `model_config_list.json` in the root of model files."""
@@ -45,8 +44,8 @@ class OpenVinoSettings(BaseModel):
     """Nothing waits longer than this for the others of its batch."""
     reload_timeout: Duration = Field("30s", validation_alias="OVMS_RELOAD_TIMEOUT")  # type: ignore[assignment] # validated
     """The longest time that a reload's answer, or the end of an unload, is waited for."""
-    data_endpoint: str = Field("port:8001", validation_alias="RUNTIME_DATA_ENDPOINT", pattern=r"^(port:[0-9]{1,5}|unix:/.+)$")
-    """The server's gRPC port, which tells whether it lives: `port:N` or `unix:/path`."""
+    data_address: Target = Field("port:8001", validation_alias="RUNTIME_DATA_ENDPOINT")
+    """The server's gRPC port, which tells whether it lives."""
 
     @model_validator(mode="after")
     def _in_order(self) -> OpenVinoSettings:
@@ -55,22 +54,3 @@ class OpenVinoSettings(BaseModel):
         if not self.reload_timeout:
             raise ValueError("OVMS_RELOAD_TIMEOUT must be more than 0")
         return self
-
-    @property
-    def data_address(self) -> str:
-        """The endpoint as gRPC names it."""
-        kind, _, rest = self.data_endpoint.partition(":")
-        return f"127.0.0.1:{rest}" if kind == "port" else self.data_endpoint
-
-    @classmethod
-    def load(cls, environment: Mapping[str, str] | None = None) -> OpenVinoSettings:
-        """Read `environment`, the process's own unless given.
-
-        Raises:
-            SettingsError: a variable cannot be read or is out of bounds.
-        """
-        try:
-            return cls.model_validate(dict(os.environ if environment is None else environment))
-        except ValidationError as error:
-            lines = [f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" if e["loc"] else e["msg"] for e in error.errors()]
-            raise SettingsError("; ".join(lines)) from None
