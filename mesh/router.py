@@ -253,7 +253,7 @@ class Router:
         pod.management.accept(True)
         await door.serving(True)
         readiness.open()
-        self._started.push_async_callback(self._leave, pod, readiness, door, lane)
+        self._started.push_async_callback(self._leave, pod, readiness, (rest, door), lane)
 
     def _express(self, pod: LivingPod) -> LaneDoor | None:
         """The express lane, if it is wanted and can take the ports."""
@@ -276,7 +276,7 @@ class Router:
             log.info("the express lane is on")
         return door
 
-    async def _leave(self, pod: LivingPod, readiness: Readiness, door: GrpcDoor, lane: LaneDoor | None) -> None:
+    async def _leave(self, pod: LivingPod, readiness: Readiness, doors: tuple[RestServer, GrpcDoor], lane: LaneDoor | None) -> None:
         """The first steps of a stop: others learn that nothing new is to come here, and take over the models; then clients learn it."""
         limit = self._settings.shutdown_timeout / 1000
         self._over = asyncio.get_running_loop().time() + limit
@@ -289,6 +289,8 @@ class Router:
         await drain.run(max(limit / 2, limit - LAST_STEPS))
         readiness.close()
         pod.management.accept(False)
+        rest, door = doors
+        rest.farewell()
         await door.serving(False)
         if not drain.alone:
             await asyncio.sleep(FAREWELL)

@@ -4,20 +4,23 @@ use crate::connection::{self, Fate};
 use crate::counters::{Collected, Counters};
 use crate::entrance::{Client, Speaks};
 use crate::handshake::Handshakes;
+use crate::listener;
 use crate::places::Place;
 use crate::pod::Pod;
 use crate::pool::Pools;
 use crate::ports::Port;
 use crate::rest::door;
 use crate::settings::Settings;
+use crate::signal::Signal;
 use crate::table::{Change, Table};
 use crate::tls::Tls;
 use std::cell::{Cell, RefCell};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
@@ -48,6 +51,8 @@ pub struct Worker {
     seed: Cell<u64>,
     /// Of its connections; those that are gone leave an empty place for a while.
     fates: RefCell<Vec<Weak<Fate>>>,
+    /// Whether its connections, those too that only begin, are to take no new calls.
+    left: Cell<bool>,
 }
 
 impl Worker {
@@ -55,9 +60,9 @@ impl Worker {
     pub fn new(settings: Settings, python: Arc<Place>, pod: Arc<Pod>, number: u64) -> Rc<Self> {
         let counters = Counters::new(settings.bounds.clone());
         let seed = Cell::new(0x9e37_79b9_7f4a_7c15 ^ (number + 1).wrapping_mul(0xbf58_476d_1ce4_e5b9));
-        let (table, pools, fates) = (RefCell::default(), Pools::default(), RefCell::default());
+        let (table, pools, fates, left) = (RefCell::default(), Pools::default(), RefCell::default(), Cell::default());
         let handshakes = Handshakes::default();
-        Rc::new(Self { settings, python, pod, table, counters, pools, handshakes, seed, fates })
+        Rc::new(Self { settings, python, pod, table, counters, pools, handshakes, seed, fates, left })
     }
 
     /// A number below the one given.
@@ -85,10 +90,14 @@ impl Worker {
             fates.retain(|fate| fate.strong_count() > 0);
         }
         fates.push(Rc::downgrade(&fate));
+        if self.left.get() {
+            fate.leave.give();
+        }
         fate
     }
 
     fn leave(&self) {
+        self.left.set(true);
         self.fates.borrow().iter().filter_map(Weak::upgrade).for_each(|fate| fate.leave.give());
     }
 }
@@ -122,19 +131,27 @@ async fn live(
             }
             Some(Order::Listen(port, listener)) => {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                let (worker, held) = (Rc::clone(worker), Rc::clone(&connections));
-                accepting.push(match port {
-                    Port::Rest(python) => spawn_local(door::accept(worker, listener, python, held)),
-                    port => spawn_local(accept(worker, listener, Rc::new(port), held)),
-                });
+                let closing = Rc::new(Signal::default());
+                let (worker, port, held, end) = (Rc::clone(worker), Rc::new(port), Rc::clone(&connections), Rc::clone(&closing));
+                let taking = async move {
+                    let take = |stream, from| {
+                        let (serving, held) = (begin(Rc::clone(&worker), stream, from, Rc::clone(&port)), Rc::clone(&held));
+                        spawn_local(async move {
+                            serving.await;
+                            drop(held);
+                        });
+                    };
+                    listener::accept(listener, &end, take).await;
+                };
+                accepting.push((closing, spawn_local(taking)));
             }
             Some(Order::Collect(to)) => drop(to.send(worker.counters.collect())),
             Some(Order::Stop(grace)) => break grace,
             None => break Duration::ZERO,
         }
     };
-    for accepting in accepting {
-        accepting.abort();
+    for (closing, accepting) in accepting {
+        closing.give();
         let _ = accepting.await;
     }
     worker.leave();
@@ -148,26 +165,17 @@ async fn live(
     Ok(worker.counters.collect())
 }
 
-async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener, port: Rc<Port>, connections: Rc<()>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                let (worker, port, held) = (Rc::clone(&worker), Rc::clone(&port), Rc::clone(&connections));
-                spawn_local(async move {
-                    let settings = &worker.settings;
-                    let tls = if let Port::Peers(_) = *port { &settings.tls_of_peers } else { &settings.tls };
-                    let shown = tls.as_deref().map(Tls::grpc);
-                    // Whoever cannot begin, sees that.
-                    if let Ok(client) = Client::begin(&worker, stream, address, shown).await
-                        && client.speaks != Speaks::Other
-                    {
-                        connection::serve(worker, client, port).await;
-                    }
-                    drop(held);
-                });
-            }
-            // Too many open files, mostly: it passes when some are closed.
-            Err(_) => sleep(Duration::from_millis(50)).await,
-        }
+async fn begin(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr, port: Rc<Port>) {
+    if let Port::Rest(python) = &*port {
+        return door::begin(worker, stream, address, python.clone()).await;
+    }
+    let settings = &worker.settings;
+    let tls = if let Port::Peers(_) = *port { &settings.tls_of_peers } else { &settings.tls };
+    let shown = tls.as_deref().map(Tls::grpc);
+    // Whoever cannot begin, sees that.
+    if let Ok(client) = Client::begin(&worker, stream, address, shown).await
+        && client.speaks != Speaks::Other
+    {
+        connection::serve(worker, client, port).await;
     }
 }

@@ -9,7 +9,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
@@ -334,6 +334,15 @@ def test_a_lane_that_stops_closes_connections_on_which_nothing_is_asked(mesh: Me
         with ThreadPoolExecutor() as other:
             assert other.submit(pod.lane.stop, 3600).result(PATIENCE) == []
         assert stream.recv(1) == b""
+
+
+def test_who_had_connected_when_a_lane_stops_is_answered(mesh: Mesh) -> None:
+    with a_lane(mesh, rest=("127.0.0.1:0", f"127.0.0.1:{mesh.router.ports['rest']}")) as pod, ExitStack() as stack:
+        callers = [stack.enter_context(connection(pod)) for _ in range(32)]
+        for caller in callers:
+            caller.sendall(request("/v2/health/live"))
+        pod.lane.stop(60)
+        assert [list(answers(caller)) for caller in callers] == [[{"live": True}]] * 32
 
 
 def test_who_does_not_end_a_head_is_sent_away(slow: socket.socket) -> None:

@@ -20,14 +20,18 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::task::{spawn_blocking, spawn_local};
+use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 /// For how long an idle connection stays open; as the Python door's (`mesh/doors/rest/server.py: KEEP_ALIVE`).
 const IDLE: Duration = Duration::from_secs(75);
+/// In which the first head of a connection has to begin where this router closes its port: who connected just before it is answered.
+/// As the Python door's (`mesh/doors/rest/server.py: FIRST_WORD`).
+const FIRST_WORD: Duration = Duration::from_secs(1);
 /// In which a head has to come, once it began.
 const HEAD: Duration = Duration::from_secs(10);
 /// Bodies from this size on are transcoded on another thread, so that none holds up the calls of others.
@@ -38,28 +42,16 @@ const TOGETHER: usize = 16 * 1024;
 /// Where REST clients call, and where the Python door for them listens.
 #[derive(Clone, Debug)]
 pub struct Ports {
-    pub listen: std::net::SocketAddr,
+    pub listen: SocketAddr,
     pub python: Address,
 }
 
-/// Takes connections for good; each holds one of `connections`.
-pub async fn accept(worker: Rc<Worker>, listener: TcpListener, python: Address, connections: Rc<()>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                let (worker, python, held) = (Rc::clone(&worker), python.clone(), Rc::clone(&connections));
-                spawn_local(async move {
-                    let shown = worker.settings.tls.as_deref().map(Tls::rest);
-                    // Whoever cannot begin, sees that.
-                    if let Ok(client) = Client::begin(&worker, stream, address, shown).await {
-                        serve(worker, client, python).await;
-                    }
-                    drop(held);
-                });
-            }
-            // Too many open files, mostly: it passes when some are closed.
-            Err(_) => sleep(Duration::from_millis(50)).await,
-        }
+/// A connection of a client of REST, with its first request or not.
+pub async fn begin(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr, python: Address) {
+    let shown = worker.settings.tls.as_deref().map(Tls::rest);
+    // Whoever cannot begin, sees that.
+    if let Ok(client) = Client::begin(&worker, stream, address, shown).await {
+        serve(worker, client, python).await;
     }
 }
 
@@ -96,7 +88,7 @@ impl Door {
     async fn run(&mut self) -> io::Result<Ended> {
         let mut first = true;
         loop {
-            let Some(read) = self.head().await? else { return Ok(Ended::Over) };
+            let Some(read) = self.head(first).await? else { return Ok(Ended::Over) };
             let Read::Head(head) = read else {
                 if first && streams::begins(&self.client.read) {
                     return Ok(Ended::Http2);
@@ -118,9 +110,14 @@ impl Door {
     }
 
     /// The next request; None if none comes.
-    async fn head(&mut self) -> io::Result<Option<Read>> {
+    async fn head(&mut self, first: bool) -> io::Result<Option<Read>> {
         if self.client.read.is_empty() {
-            let leaving = poll_fn(|cx| self.fate.leave.poll(cx));
+            let leaving = async {
+                poll_fn(|cx| self.fate.leave.poll(cx)).await;
+                if first {
+                    sleep(FIRST_WORD).await;
+                }
+            };
             tokio::select! {
                 biased;
                 more = timeout(IDLE, self.client.more()) => if !matches!(more, Ok(Ok(()))) {

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mesh.core.errors import Conflict, Leaving, Malformed
+from mesh.doors.deaf import deafen
 from mesh.doors.rest import errors
 from mesh.doors.rest.announced import AnnouncedProtocol
 from mesh.doors.tls import TlsFiles, context
@@ -23,6 +25,11 @@ KEEP_ALIVE = 75
 
 BACKLOG = 2048
 """Connections that may wait to be accepted; uvicorn's default."""
+
+FIRST_WORD = 1.0
+"""Seconds in which the first request of a connection has to begin where the port closes: who connected just before it is answered."""
+LOOK = 0.01
+"""Seconds between looks at whether it has."""
 
 
 class RestServer:
@@ -43,7 +50,7 @@ class RestServer:
         self._behind = behind
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._leaving = self._stopping = False
 
     async def start(self) -> int:
         """Binds and serves; returns the port of its own, 0 if it has none.
@@ -89,10 +96,15 @@ class RestServer:
         port: int = listener.getsockname()[1] if self._behind is None else 0
         return port
 
+    def farewell(self) -> None:
+        """From now on each answer is the last one of its connection, so that clients connect anew, to another router."""
+        self._leaving = self._behind is None
+
     async def stop(self, grace_s: float) -> None:
         """Stops accepting at once, lets calls in progress end for `grace_s` seconds, then ends them with 503."""
         if self._server is None or self._serving is None:
             return
+        self.farewell()
         self._stopping = True
         # uvicorn takes whole seconds only and would cancel at once for 0.
         self._server.config.timeout_graceful_shutdown = max(1, math.ceil(grace_s))
@@ -122,6 +134,8 @@ class RestServer:
         async def sending(message: Message) -> None:
             nonlocal started
             started = True
+            if self._leaving and message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
             await send(message)
 
         try:
@@ -151,10 +165,54 @@ class _Server(uvicorn.Server):
             self.servers.append(await asyncio.get_running_loop().create_server(protocol, sock=self._behind, backlog=BACKLOG))
         self.up.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends it, after those who had connected before."""
+        loop, secured = asyncio.get_running_loop(), self.config.ssl
+        came = await self._close(sockets or [])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_WORD):
+                begin = (loop.connect_accepted_socket(self._protocol, each, ssl=secured) for each in came)
+                await asyncio.gather(*begin, return_exceptions=True)
+                while any(map(_silent, self.server_state.connections)):  # noqa: ASYNC110 - uvicorn tells nobody of a first request
+                    await asyncio.sleep(LOOK)
+        await super().shutdown(sockets)
+
+    async def _close(self, listeners: list[socket.socket]) -> list[socket.socket]:
+        """Closes the ports; those who waited to be accepted, as the kernel would reset their connections."""
+        kept = [listener.dup() for listener in listeners]
+        for listener in kept:
+            deafen(listener)
+        for server in self.servers:
+            server.close()
+        for listener in listeners:
+            listener.close()
+        # An event loop may close its own handle of a port only in its next round.
+        await asyncio.sleep(0)
+        return [connection for each in kept for connection in _taken(each)]
+
+    def _protocol(self) -> HttpToolsProtocol:
+        return HttpToolsProtocol(self.config, self.server_state, self.lifespan.state)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals belong to the process, not to one of its doors."""
         yield
+
+
+def _silent(connection: asyncio.Protocol) -> bool:
+    """Whether no request came yet."""
+    return isinstance(connection, HttpToolsProtocol) and connection.cycle is None
+
+
+def _taken(listener: socket.socket) -> list[socket.socket]:
+    """Closes it; those who waited to be accepted."""
+    came = []
+    with listener, contextlib.suppress(OSError):
+        listener.setblocking(False)
+        while True:
+            came.append(listener.accept()[0])
+            came[-1].setblocking(False)
+    return came
 
 
 def listen(host: str, port: int, variable: str = "REST_PROXY_LISTEN_PORT", *, shared: bool = False) -> socket.socket:
