@@ -156,10 +156,11 @@ bench: setup  ## what a hop through the router, a cold model and running loads c
 
 # What debian.sh installs is not to start as a service. Where the express lane is not compiled, what needs it says so in a line.
 .PHONY: bench-lane
-bench-lane: setup  ## the express lane beside HAProxy, nghttpx, Envoy, nginx and the Python doors; REST; memory; JSON in .cache
+bench-lane: setup  ## the express lane beside HAProxy, nghttpx, Envoy, nginx and the Python doors; REST; three pods; memory; JSON in .cache
 	@RUNLEVEL=1 environments/debian.sh h2load=nghttp2-client nghttpd=nghttp2-server nghttpx=nghttp2-proxy haproxy=haproxy nginx=nginx-light
 	@$(BIN)/python -m benchmarks.lane --output .cache/bench-lane.json
 	@$(BIN)/python -m benchmarks.lane_rest --output .cache/bench-lane-rest.json
+	@$(BIN)/python -m benchmarks.lane_mesh --json .cache/bench-lane-mesh.json
 	@$(BIN)/python -m benchmarks.memory --output .cache/bench-lane-memory.json
 
 .PHONY: bench-million

@@ -21,7 +21,7 @@ import platform
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.lane_cases import CASES, MOST, Case, answering, start, why_not
@@ -29,7 +29,7 @@ from benchmarks.lane_ways import Load, Way, beside, measured, paced, turns
 from benchmarks.load import middle, table
 from tests.support import lane
 
-PACED_SECONDS, PACED_ROUNDS = 2.0, 3
+PACED_SECONDS, PACED_ROUNDS = 2.0, 9
 SLOWER = 10
 """By how much fewer calls are made of a way that is slow."""
 
@@ -106,7 +106,7 @@ def main() -> None:
             print(f"{CASES[name].title}: skipped, {why}", flush=True)
             continue
         print(f"{CASES[name].title}:", flush=True)
-        figures[name] = {way: asdict(one) for way, one in compared(CASES[name], given).items()}
+        figures[name] = {way: one.to_json() for way, one in compared(CASES[name], given).items()}
     if given.output:
         given.output.write_text(json.dumps({"at": time.time(), "machine": on, "cases": figures}, indent=1))
 

@@ -14,7 +14,7 @@ import struct
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -124,7 +124,7 @@ def main() -> None:
         return
     sizes = {count: compared(given, count) for count in given.elements}
     if given.output:
-        figures = {count: {name: asdict(way) for name, way in ways.items()} for count, ways in sizes.items()}
+        figures = {count: {name: way.to_json() for name, way in ways.items()} for count, ways in sizes.items()}
         given.output.write_text(json.dumps({"at": time.time(), "rest": figures}, indent=1))
 
 

@@ -51,6 +51,10 @@ class Way:
     paced: list[float] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
 
+    def to_json(self) -> dict[str, list[float]]:
+        """What was measured, in seconds and calls a second, of each round."""
+        return {"rates": self.rates, "cpu": self.cpu, "paced": self.paced, "late": self.late}
+
     @property
     def used(self) -> float:
         """CPU seconds of its processes so far."""
