@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +18,16 @@ from tests.support.http import plain
 from tests.support.waiting import until
 from tests.unit.docker.files import MESH, compose
 
+LANE = importlib.util.find_spec("mesh_lane")
+"""The compiled express lane; None where there is no cargo."""
+
 
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """Built without a network: pip finds in a folder what it would fetch."""
+    """Built without a network: pip finds in a folder what it would fetch; the express lane is this environment's, if it has one."""
     fetched = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(environments.wheels()), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    return Image(MESH, tmp_path_factory.mktemp("image"), fetched)
+    lane = {"src/lane/target/release/libmesh_lane.so": Path(LANE.origin)} if LANE and LANE.origin else {}
+    return Image(MESH, tmp_path_factory.mktemp("image"), fetched, made={"lane": lane}, left_out="" if lane else "mesh_lane")
 
 
 @dataclass(frozen=True)

@@ -40,23 +40,35 @@ class Image:
         folder: empty; takes the root of the file system (`root`) and what containers write.
         variables: of the surroundings of each RUN step: where pip finds wheels.
         there: what the first step finds already because it takes minutes to make: path in the image → folder of this machine.
+        made: what stages on another base than Python's leave, which are not carried out: stage → path in it → file of this machine.
+        left_out: steps that have this word are not carried out; empty for all.
 
     Raises:
         AssertionError: a step failed; the message has its output.
     """
 
-    def __init__(self, dockerfile: Path, folder: Path, variables: Mapping[str, str], there: Mapping[str, Path] | None = None) -> None:
+    def __init__(
+        self,
+        dockerfile: Path,
+        folder: Path,
+        variables: Mapping[str, str],
+        there: Mapping[str, Path] | None = None,
+        made: Mapping[str, Mapping[str, Path]] | None = None,
+        left_out: str = "",
+    ) -> None:
         self.root = folder / "root"
         self._folder = folder
         self._steps = steps(dockerfile)
         self._given = variables
         self._there = there or {}
+        self._made = made or {}
         self._stage = ""
         self._stages: dict[str, Path] = {}
         self._directory = self.root
         self._variables: dict[str, str] = {}
         for number, (name, arguments) in enumerate(self._steps):
-            self._carry_out(number, name, arguments)
+            if not (left_out and left_out in arguments) and (name == "FROM" or self._stage not in self._made):
+                self._carry_out(number, name, arguments)
 
     @property
     def command(self) -> list[str]:
@@ -136,6 +148,9 @@ class Image:
         self._stages[stage] = self._folder / f"stage-{stage}"
         local = self.root / "usr" / "local"
         (self.root / "tmp").mkdir(parents=True)
+        for path, real in self._made.get(stage, {}).items():
+            (self.root / path).parent.mkdir(parents=True)
+            shutil.copy(real, self.root / path)
         for path, real in there.items():
             (self.root / path).parent.mkdir(parents=True)
             (self.root / path).symlink_to(real)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.integration.docker.conftest import Pod
+from tests.integration.docker.conftest import LANE, Pod
 from tests.integration.docker.image import Image
 from tests.integration.mlserver_adapter.rig import load_request
 from tests.support.client import Client
@@ -47,6 +47,11 @@ def test_it_has_nothing_that_only_builds_or_tests(image: Image) -> None:
 def test_what_runs_is_what_was_installed(image: Image) -> None:
     done = image.run("python", "-c", "import mesh, runtime_adapters; print(mesh.__file__, runtime_adapters.__file__)")
     assert [path.startswith(f"{image.root}/opt/mesh/lib/") for path in done.stdout.split()] == [True, True], done.stderr
+
+
+@pytest.mark.skipif(LANE is None, reason="the express lane is not compiled: `make lane` does it where cargo is")
+def test_the_lane_takes_the_ports_of_its_routers(image: Image, pod: Pod) -> None:
+    assert "the express lane is on" in pod.logs[0].read_text()
 
 
 def test_it_can_send_traces(image: Image) -> None:

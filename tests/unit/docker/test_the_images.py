@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.unit.docker.files import DOCKERFILES, ROOT, copied, steps
+from tests.unit.docker.files import DOCKERFILES, MESH, ROOT, copied, steps
 
 each = pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
 
@@ -31,4 +32,12 @@ def test_it_has_a_health_check(dockerfile: Path) -> None:
 
 @each
 def test_builds_and_runs_on_the_same_python(dockerfile: Path) -> None:
-    assert [arguments.split()[0] for name, arguments in steps(dockerfile) if name == "FROM"] == ["python:${PYTHON}-slim"] * 2
+    bases = [arguments.split()[0] for name, arguments in steps(dockerfile) if name == "FROM"]
+    assert [base for base in bases if not base.startswith("rust:")] == ["python:${PYTHON}-slim"] * 2
+
+
+def test_the_lane_is_built_by_a_rust_that_knows_it() -> None:
+    """Of a stage's base only the version is known here: it is at least the one that the crate asks for."""
+    (built,) = [arguments for name, arguments in steps(MESH) if name == "ARG" and arguments.startswith("RUST=")]
+    crate = tomllib.loads((ROOT / "lane" / "Cargo.toml").read_text())["package"]
+    assert [int(part) for part in built.removeprefix("RUST=").split(".")] >= [int(part) for part in crate["rust-version"].split(".")]
